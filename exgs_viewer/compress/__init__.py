@@ -1,0 +1,1 @@
+"""cloud -> smaller cloud, in pure steps: score, select, encode."""

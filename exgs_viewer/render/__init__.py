@@ -1,0 +1,95 @@
+"""cloud + camera -> picture. The contract of every renderer, and the table of those there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from exgs_viewer.errors import BackendError
+from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.settings import RenderSettings, Report, quiet
+
+# The constants of the original 3DGS rasteriser (Kerbl et al. 2023), shared by all backends.
+DILATION = 0.3
+"""Added to the diagonal of every projected covariance, pixels^2."""
+ALPHA_MIN = 1 / 255
+"""A contribution below this is skipped."""
+ALPHA_MAX = 0.999
+"""No single Gaussian hides more than this."""
+TRANSMITTANCE_MIN = 1e-4
+"""A ray ends before the Gaussian that would bring its transmittance to or below this."""
+
+
+@dataclass(frozen=True, eq=False)
+class RenderOutput:
+    """One picture with what restoration and navigation need beside its colour."""
+
+    color: Tensor
+    """[H, W, 3] float32 in [0, 1], display sRGB, composited over the background."""
+    alpha: Tensor
+    """[H, W] float32 in [0, 1]. Coverage."""
+    depth: Tensor
+    """[H, W] float32. Expected camera-space z (sum of w z / sum of w over weights w), world units; 0 where alpha is 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class Significance:
+    """What a set of views saw of each Gaussian."""
+
+    hits: Tensor
+    """[N] float32. Sum over pixels hit of opacity * transmittance: ExGS eq. 7 with eq. 8."""
+    weight: Tensor
+    """[N] float32. Sum over pixels of the blending weight alpha * transmittance."""
+    peak: Tensor
+    """[N] float32 in [0, 1]. Largest blending weight at any pixel."""
+
+
+class Renderer(Protocol):
+    """Stateless apart from its device and scratch memory; may be called from two threads."""
+
+    name: str
+    """Its key in BACKENDS."""
+    label: str
+    """What the window shows: which machine part draws, e.g. `CPU, 2 threads`."""
+    device: torch.device
+
+    def render(self, cloud: GaussianCloud, camera: Camera, size: Size, settings: RenderSettings) -> RenderOutput: ...
+
+    def significance(
+        self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet
+    ) -> Significance: ...
+
+
+BACKENDS = {
+    "cuda": "exgs_viewer.render.cuda",
+    "cpu": "exgs_viewer.render.cpu",
+    "reference": "exgs_viewer.render.reference",
+}
+"""Every backend: a module with `open() -> Renderer`, which raises BackendError where it cannot work here."""
+
+AUTOMATIC = ("cuda", "cpu")
+"""What `auto` tries, in this order."""
+
+
+def open_renderer(name: str = "auto") -> Renderer:
+    """Open a backend by name, or the first that works here.
+
+    Raises BackendError that says why the named one, or each one, cannot be used.
+    """
+    if name != "auto":
+        if name not in BACKENDS:
+            raise BackendError(f"There is no renderer named '{name}'; choose one of auto, {', '.join(BACKENDS)}.")
+        return import_module(BACKENDS[name]).open()
+    reasons = []
+    for candidate in AUTOMATIC:
+        try:
+            return import_module(BACKENDS[candidate]).open()
+        except BackendError as error:
+            reasons.append(f"{candidate}: {error}")
+    raise BackendError("No renderer works here. " + " ".join(reasons))

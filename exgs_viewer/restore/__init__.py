@@ -1,0 +1,44 @@
+"""picture -> better picture. The contract of every restorer, and the table of those there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Protocol
+
+from torch import Tensor
+
+from exgs_viewer.errors import WeightsError
+from exgs_viewer.settings import RestoreSettings
+
+Stale = Callable[[], bool]
+"""Answers True once nobody wants the result any more."""
+
+
+def never() -> bool:
+    """The `stale` of a caller who always wants the result."""
+    return False
+
+
+class Restorer(Protocol):
+    """Repairs a rendered picture; holds its weights and nothing else."""
+
+    name: str
+    """Its key in RESTORERS."""
+    label: str
+    """What the window calls its result, honest about what it is."""
+
+    def restore(self, image: Tensor, alpha: Tensor, settings: RestoreSettings, stale: Stale = never) -> Tensor | None:
+        """[H, W, 3] in [0, 1] and [H, W] in [0, 1] -> [H, W, 3] in [0, 1]; None if `stale()` became true on the way."""
+        ...
+
+
+RESTORERS = {"inpaint": "exgs_viewer.restore.inpaint"}
+"""Every restorer: a module with `open() -> Restorer`, which raises WeightsError where it cannot work here."""
+
+
+def open_restorer(name: str) -> Restorer:
+    """Open a restorer by name. Raises WeightsError where there is none of that name or its weights are missing."""
+    if name not in RESTORERS:
+        raise WeightsError(f"There is no restorer named '{name}'; choose one of {', '.join(RESTORERS)}.")
+    return import_module(RESTORERS[name]).open()

@@ -1,0 +1,182 @@
+"""Every knob of the program, declared once: type, range, unit, one sentence.
+
+Command-line flags, the settings file and the panel's widgets all derive from these fields. Values are frozen
+and plain, so "has it changed?" is `!=`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+Report = Callable[[float, str], None]
+"""Progress callback: share done in [0, 1] and a few words. It raises errors.Cancelled when the job is unwanted."""
+
+
+def quiet(fraction: float, text: str) -> None:
+    """A Report that tells nobody."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number and how a slider should move through them."""
+
+    low: float
+    high: float
+    unit: str = ""
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How splats become a picture."""
+
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Display sRGB colour behind the scene, each in [0, 1]."""
+    sh_degree: Annotated[int, Range(0, 3)] = 3
+    """Highest spherical-harmonics degree drawn: 0 is the same colour from every side."""
+    near: Annotated[float, Range(1e-4, 1.0, "world units", log=True)] = 0.02
+    """Gaussians whose centre is nearer to the camera than this are not drawn."""
+
+
+@dataclass(frozen=True)
+class CompressionSettings:
+    """How a scene becomes smaller (Universal Gaussian Compression, ExGS 4.1)."""
+
+    keep: Annotated[float, Range(0.01, 1.0, "share", log=True)] = 0.1
+    """Retention: share of the Gaussians that is kept, exactly round(N * keep) of them."""
+    voxel_size: Annotated[float, Range(0.0, 1e6, "world units")] = 0.0
+    """Edge of the voxels that each keep a representative (eq. 9); 0 takes 1/64 of the scene's extent."""
+    sh_degree: Annotated[int, Range(0, 3)] = 0
+    """Spherical-harmonics degree that is stored; the paper drops all but the constant colour."""
+    amplification: Annotated[float, Range(0.5, 3.0, "x")] = 1.0
+    """Factor on the size of what is kept, to close holes."""
+
+
+@dataclass(frozen=True)
+class RestoreSettings:
+    """How the compressed picture is repaired."""
+
+    restorer: Literal["inpaint"] = "inpaint"
+    """Which restorer works: inpaint is the classical push-pull fill guided by alpha."""
+    strength: Annotated[float, Range(0.0, 1.0)] = 1.0
+    """Blend between the compressed picture (0) and the restored one (1)."""
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """How the window behaves."""
+
+    width: Annotated[int, Range(640, 16384, "px")] = 1440
+    """Window width at start."""
+    height: Annotated[int, Range(480, 16384, "px")] = 860
+    """Window height at start."""
+    fly_speed: Annotated[float, Range(0.01, 100.0, "x", log=True)] = 1.0
+    """Flying speed relative to the scene's size."""
+    fov_degrees: Annotated[float, Range(15.0, 120.0, "degrees")] = 50.0
+    """Vertical field of view."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that is remembered between two sessions."""
+
+    render: RenderSettings = field(default_factory=RenderSettings)
+    compression: CompressionSettings = field(default_factory=CompressionSettings)
+    restore: RestoreSettings = field(default_factory=RestoreSettings)
+    window: WindowSettings = field(default_factory=WindowSettings)
+    backend: Literal["auto", "cuda", "cpu", "reference"] = "auto"
+    """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
+
+
+def knob_range(settings_type: type, name: str) -> Range | None:
+    """The Range declared for a field, None where it has none."""
+    hint = get_type_hints(settings_type, include_extras=True)[name]
+    if get_origin(hint) is not Annotated:
+        return None
+    return next((extra for extra in get_args(hint)[1:] if isinstance(extra, Range)), None)
+
+
+def user_folder() -> Path:
+    """Where settings, scores and remembered up axes live; $EXGS_HOME overrides the platform's usual place."""
+    if os.environ.get("EXGS_HOME"):
+        return Path(os.environ["EXGS_HOME"])
+    if sys.platform == "win32":
+        return Path(os.environ.get("APPDATA", Path.home())) / "exgs_viewer"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "exgs_viewer"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "exgs_viewer"
+
+
+def resource(*parts: str) -> Path:
+    """A file that ships with the program, e.g. `resource("assets", "font.ttf")`.
+
+    In a checkout the folders lie beside the package; a wheel carries them inside it.
+    """
+    package = Path(__file__).resolve().parent
+    inside = package.joinpath(*parts)
+    return inside if inside.exists() else package.parent.joinpath(*parts)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` under a temporary name, flush it to the disk, then rename: no half-written file is ever seen."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_settings(path: Path | None = None) -> Settings:
+    """Settings of the last session. Unknown keys and values out of range fall back to the default, one by one."""
+    path = path or user_folder() / "settings.json"
+    try:
+        stored = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return Settings()
+    return _merged(Settings(), stored)
+
+
+def save_settings(settings: Settings, path: Path | None = None) -> None:
+    """Remember `settings` for the next session."""
+    write_atomically(path or user_folder() / "settings.json", json.dumps(asdict(settings), indent=1).encode())
+
+
+def _merged(value: Any, stored: Any) -> Any:
+    """`value` with every field that `stored` holds a usable value for."""
+    if not isinstance(stored, dict):
+        return value
+    changes = {}
+    for item in fields(value):
+        current = getattr(value, item.name)
+        if item.name not in stored:
+            continue
+        if is_dataclass(current):
+            changes[item.name] = _merged(current, stored[item.name])
+        elif _fits(type(value), item.name, current, stored[item.name]):
+            changes[item.name] = type(current)(stored[item.name])
+    return replace(value, **changes)
+
+
+def _fits(settings_type: type, name: str, current: Any, stored: Any) -> bool:
+    hint = get_type_hints(settings_type)[name]
+    if get_origin(hint) is Literal:
+        return stored in get_args(hint)
+    if isinstance(current, tuple):
+        numbers = isinstance(stored, list) and all(isinstance(part, (int, float)) for part in stored)
+        return numbers and len(stored) == len(current)
+    if isinstance(current, bool) or isinstance(stored, bool) or not isinstance(stored, (int, float)):
+        return type(stored) is type(current)
+    limits = knob_range(settings_type, name)
+    return limits is None or limits.low <= stored <= limits.high

@@ -1,0 +1,63 @@
+"""Clouds and cameras that many tests share, and the rules for tests that want a screen, a GPU or ../shared."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from exgs_viewer.scene.camera import Camera, look_at
+from exgs_viewer.scene.cloud import GaussianCloud
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def random_cloud(n: int, seed: int = 0, sh_degree: int = 3) -> GaussianCloud:
+    """`n` random Gaussians in a ball of radius 1 around the origin."""
+    generator = torch.Generator().manual_seed(seed)
+    quats = torch.nn.functional.normalize(torch.randn(n, 4, generator=generator), dim=1)
+    sh = torch.randn(n, (sh_degree + 1) ** 2, 3, generator=generator) * 0.15
+    sh[:, 0] += torch.rand(n, 3, generator=generator) * 2 - 0.5
+    return GaussianCloud(
+        means=torch.randn(n, 3, generator=generator) * 0.4,
+        scales=torch.exp(torch.randn(n, 3, generator=generator) * 0.6 - 3.5),
+        quats=quats,
+        opacities=torch.rand(n, generator=generator),
+        sh=sh,
+    )
+
+
+@pytest.fixture
+def cloud() -> GaussianCloud:
+    return random_cloud(600)
+
+
+@pytest.fixture
+def camera() -> Camera:
+    return look_at((0.3, -0.4, -2.5), (0.0, 0.0, 0.0), up=(0.0, -1.0, 0.0), fov_y=0.8)
+
+
+@pytest.fixture
+def scenes() -> Path:
+    """The folder of real scenes."""
+    return SHARED / "scenes"
+
+
+@pytest.fixture(autouse=True)
+def own_user_folder(tmp_path, monkeypatch):
+    """No test reads or writes the settings of whoever runs it."""
+    monkeypatch.setenv("EXGS_HOME", str(tmp_path / "exgs_home"))
+
+
+def pytest_collection_modifyitems(items):
+    reasons = {
+        "gpu": None if torch.cuda.is_available() else "no NVIDIA GPU here",
+        "screen": None if os.environ.get("DISPLAY") else "no display; `python3 run_viewer.py test` starts one",
+        "shared": None if SHARED.is_dir() else f"{SHARED} is absent",
+    }
+    for item in items:
+        for mark, reason in reasons.items():
+            if reason and mark in item.keywords:
+                item.add_marker(pytest.mark.skip(reason=reason))
