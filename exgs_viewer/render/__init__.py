@@ -35,7 +35,7 @@ class RenderOutput:
     alpha: Tensor
     """[H, W] float32 in [0, 1]. Coverage."""
     depth: Tensor
-    """[H, W] float32. Expected camera-space z (sum of w z / sum of w over weights w), world units; 0 where alpha is 0."""
+    """[H, W] float32. Expected camera-space z (sum of w z / sum of w), world units; 0 where alpha is 0."""
 
 
 @dataclass(frozen=True, eq=False)
