@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import glm
 import torch
+from pyglm import glm
 from torch import Tensor
 
 from exgs_viewer.errors import SceneError
