@@ -75,16 +75,16 @@ def set_up(wanted):
     if is_ready(wanted):  # Another start was faster.
         return
     driver = has_nvidia_driver()
-    say(f"Setting up {VENV}: Python packages, about {'3 GB' if driver else '350 MB'} to download, only this once.")
+    say(f"Setting up {VENV}: Python packages, about {'3 GB' if driver else '300 MB'} to download, only this once.")
     if platform.system() == "Linux" and missing_libraries():
         install_packages(missing_libraries(), "The window", needed=False)
     make_venv()
     pip = [str(PYTHON), "-m", "pip", "install"]
-    run_step("pip", [*pip, "pip>=23.2"])  # Older ones fetch a whole wheel only to read what it requires.
+    run_step("pip", [*pip, "pip>=24.1"])  # Older ones show no progress to a program.
     torch = next(line for line in wanted if line.startswith("torch"))
     options = torch_options(platform.system(), driver, lambda extra: planned([*pip, *extra, torch]))
-    run_step("1 of 2, PyTorch", [*pip, *options, torch])
-    run_step("2 of 2, the rest", [*pip, *wanted])
+    run_step("1 of 2, PyTorch", [*pip, "--progress-bar", "raw", *options, torch])
+    run_step("2 of 2, the rest", [*pip, "--progress-bar", "raw", *wanted])
     STAMP.write_text(json.dumps(wanted))
     UNFINISHED.unlink(missing_ok=True)
     say("Set-up is done.")
@@ -141,7 +141,7 @@ def torch_options(system, driver, plan):
         names = plan(options)
         if names is not None and not any(name.startswith("nvidia-") for name in names):
             return options
-    say("pip finds no PyTorch without CUDA here and fetches the one with it: about 3 GB instead of 350 MB.")
+    say("pip finds no PyTorch without CUDA here and fetches the one with it: about 3 GB instead of 300 MB.")
     return []
 
 
@@ -156,17 +156,25 @@ def run_step(label, command):
     """One step of the set-up: all it says goes to the log, what takes long to the progress line."""
     environment = {**os.environ, "PIP_USER": "0"}
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    lines = []
+    lines, doing = [], ""
     with (
         LOG.open("a", encoding="utf-8") as log,
         subprocess.Popen(command, **pipes, env=environment, text=True, errors="replace") as process,
     ):
         try:
             for line in map(str.strip, process.stdout):
+                progress = re.fullmatch(r"Progress (\d+) of (\d+)", line)
+                if progress and sys.stderr.isatty():
+                    say(f"  {label}: {doing} {int(progress[1]) / max(int(progress[2]), 1):.0%}", passing=True)
+                if progress:
+                    continue
                 lines.append(line)
                 log.write(line + "\n")
-                if re.search(r"Downloading .* MB\)|^Installing|^Processing", line):
-                    say(f"  {label}: {line.replace('Installing collected packages:', 'unpacking')}", passing=True)
+                if line.startswith(("Downloading", "Installing collected")):
+                    doing = re.sub(r"^(\w+ \w+)-\S+", r"\1", line).replace(
+                        "Installing collected packages:", "Unpacking"
+                    )
+                    say(f"  {label}: {doing}", passing=True)
         except BaseException:
             process.kill()
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -30,6 +30,8 @@ class Range:
     high: float
     unit: str = ""
     log: bool = False
+    zero: str = ""
+    """The word for 0 where that is no amount, e.g. `auto`."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class CompressionSettings:
 
     keep: Annotated[float, Range(0.01, 1.0, "share", log=True)] = 0.1
     """Retention: share of the Gaussians that is kept, exactly round(N * keep) of them."""
-    voxel_size: Annotated[float, Range(0.0, 1e6, "world units")] = 0.0
-    """Edge of the voxels that each keep a representative (eq. 9); 0 takes 1/64 of the scene's extent."""
+    voxel_size: Annotated[float, Range(0.0, 1e6, "world units", zero="auto")] = 0.0
+    """Edge of the voxels that each keep a representative (eq. 9); auto takes 1/64 of the scene's extent."""
     sh_degree: Annotated[int, Range(0, 3)] = 0
     """Spherical-harmonics degree that is stored; the paper drops all but the constant colour."""
     amplification: Annotated[float, Range(0.5, 3.0, "x")] = 1.0
@@ -123,16 +125,22 @@ def resource(*parts: str) -> Path:
     return inside if inside.exists() else package.parent.joinpath(*parts)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` under a temporary name, flush it to the disk, then rename: no half-written file is ever seen."""
+def write_atomically(path: Path, data: bytes | Iterable[bytes], check: Callable[[Path], None] | None = None) -> None:
+    """Write `data`, whole or in pieces, under a temporary name, flush it to the disk, then rename.
+
+    No half-written file is ever seen, not even when a piece raises. `check` is given the temporary file before the
+    renaming; what it raises leaves the file that was there untouched.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
+        if check:
+            check(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,398 @@
+"""The command line: one frozen dataclass per command, its flags derived from types and from settings.py."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, PositionalMetavarFromFieldName, arg
+
+from exgs_viewer import __version__
+from exgs_viewer.errors import ExgsError
+from exgs_viewer.flags import (
+    CompressionFlags,
+    PictureSize,
+    RenderFlags,
+    RestoreFlags,
+    WindowFlags,
+    knob,
+    plain,
+    stored,
+)
+from exgs_viewer.settings import (
+    CompressionSettings,
+    RenderSettings,
+    RestoreSettings,
+    Settings,
+    WindowSettings,
+    load_settings,
+)
+from exgs_viewer.terminal import answer, progress, timed
+
+if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
+    from exgs_viewer.render import Renderer, RenderOutput
+    from exgs_viewer.scene import Scene
+    from exgs_viewer.scene.camera import Camera
+    from exgs_viewer.scene.cloud import GaussianCloud
+
+Backend = get_type_hints(Settings)["backend"]
+Restorer = get_type_hints(RestoreSettings)["restorer"]
+DEMO = "demo"
+"""The built-in room: scene.DEMO, whose import would bring torch."""
+EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
+
+
+@dataclass(frozen=True)
+class View:
+    """Open the window on a scene and fly through it.
+
+    Scenes are .ply, .splat, .sog and .exgs files, or folders of SOG chunks.
+
+        exgs view                   the built-in demo room
+        exgs view garden.ply        a scene of yours
+        exgs view picture.png       scene, camera and settings of a screenshot
+    """
+
+    scene: Positional[str] = DEMO
+    """Scene file, folder or screenshot; `demo` is the built-in room."""
+    screenshot: Annotated[Path | None, arg(metavar="PNG")] = None
+    """Save the whole window with its panels to this PNG after some frames, then quit: for scripts."""
+    frames: int = 120
+    """How many frames to draw before the screenshot."""
+    backend: Backend = field(default_factory=lambda: load_settings().backend)
+    """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
+    compression: OmitArgPrefixes[CompressionFlags] = field(
+        default_factory=lambda: stored("compression", CompressionFlags)
+    )
+    restore: OmitArgPrefixes[RestoreFlags] = field(default_factory=lambda: stored("restore", RestoreFlags))
+    window: OmitArgPrefixes[WindowFlags] = field(default_factory=lambda: stored("window", WindowFlags))
+    render: RenderFlags = field(default_factory=lambda: stored("render", RenderFlags))
+
+    def run(self) -> int:
+        from exgs_viewer.doctor import display_problem
+
+        _check_there(self.scene)
+        problem = display_problem()
+        if problem:
+            raise ExgsError(problem)
+        settings = Settings(
+            render=plain(RenderSettings, self.render),
+            compression=plain(CompressionSettings, self.compression),
+            restore=plain(RestoreSettings, self.restore),
+            window=plain(WindowSettings, self.window),
+            backend=self.backend,
+        )
+        from exgs_viewer.app import window
+
+        return window.run(settings, self.scene, self.screenshot, self.frames if self.screenshot else 0)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what a scene file holds.
+
+    Its format, how many Gaussians, how large, which way is up, what is wrong with it.
+
+    exgs info garden.ply
+    exgs info garden.ply --json | jq .gaussians
+    """
+
+    scene: Positional[str]
+    """Scene file, folder of SOG chunks, or `demo`."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        scene = _opened(self.scene)
+        low, high = scene.cloud.means.amin(0).tolist(), scene.cloud.means.amax(0).tolist()
+        return answer(
+            self.json,
+            {
+                "scene": self.scene,
+                "format": scene.format,
+                "gaussians": len(scene.cloud),
+                "sh_degree": scene.cloud.sh_degree,
+                "bytes": scene.bytes,
+                "ply_bytes": scene.cloud.ply_bytes,
+                "bounds": {"min": low, "max": high},
+                "up": list(_up(scene)),
+                "cameras": len(scene.cameras),
+                "warnings": list(scene.warnings),
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Make a scene smaller: keep the Gaussians that matter most to what a visitor sees.
+
+    By default it keeps every tenth; --keep 0.02 keeps one in fifty.
+
+        exgs compress garden.ply -o garden.exgs
+        exgs compress garden.ply -o garden.exgs --keep 0.02
+    """
+
+    scene: Positional[str]
+    """Scene file, folder of SOG chunks, or `demo`."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """File to write; its name ends in .exgs. One that is there is replaced only by a finished one."""
+    compression: OmitArgPrefixes[CompressionFlags] = field(default_factory=CompressionFlags)
+    backend: Backend = "auto"
+    """Which renderer judges the Gaussians; auto takes CUDA where it works, otherwise the CPU."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        _check_output(self.output, ".exgs")
+        from exgs_viewer.render import open_renderer
+        from exgs_viewer.scene import exgs
+
+        seconds: dict[str, float] = {}
+        with timed(seconds, "open"):
+            scene = _opened(self.scene)
+        settings = plain(CompressionSettings, self.compression)
+        kept = _compressed(scene, settings, open_renderer(self.backend), seconds)
+        meta = {"source": Path(self.scene).name, "up": list(_up(scene)), "compression": asdict(settings)}
+        with timed(seconds, "encode"), progress() as report:
+            written = exgs.write(self.output, kept, meta, report)
+        return answer(
+            self.json,
+            {
+                "output": str(self.output),
+                "gaussians_in": len(scene.cloud),
+                "gaussians_out": len(kept),
+                "bytes_in": scene.bytes,
+                "bytes_out": written,
+                "ply_bytes": scene.cloud.ply_bytes,
+                "ratio": scene.cloud.ply_bytes / written,
+                "seconds": seconds,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Render:
+    """Draw a scene into pictures, without a window.
+
+    The first view; one picture for each camera; what compression and repair make of it:
+
+        exgs render garden.ply -o garden.png
+        exgs render garden.ply --cameras cameras.json -o pictures/
+        exgs render garden.ply --keep 0.1 --restore inpaint -o small.png
+    """
+
+    scene: Positional[str]
+    """Scene file, folder of SOG chunks, or `demo`."""
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """PNG to write, or the folder for the pictures of several cameras."""
+    cameras: Annotated[Path | None, arg(metavar="FILE")] = None
+    """cameras.json as 3DGS training writes it; without it, the view that the window opens with."""
+    index: Annotated[int | None, arg(metavar="K")] = None
+    """Draw only this camera of the file, counted from 0."""
+    size: PictureSize = (1280, 720)
+    """Width x height of the pictures, pixels."""
+    keep: Annotated[float | None, knob(CompressionSettings, "keep")] = None
+    """Draw the scene as `compress --keep` leaves it."""
+    restore: Restorer | None = None
+    """Repair the pictures; inpaint is the classical push-pull fill guided by alpha."""
+    mode: Literal["color", "alpha", "depth"] = "color"
+    """What to draw: colour; coverage, white is solid; or distance, white is the nearest."""
+    backend: Backend = "auto"
+    """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
+    render: OmitArgPrefixes[RenderFlags] = field(default_factory=RenderFlags)
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        seconds: dict[str, float] = {}
+        views = self._views()
+        with timed(seconds, "open"):
+            scene = _opened(self.scene)
+        from exgs_viewer.render import open_renderer
+
+        renderer, cloud = open_renderer(self.backend), scene.cloud
+        if self.keep is not None:
+            cloud = _compressed(scene, CompressionSettings(keep=self.keep), renderer, seconds)
+        cameras = views or {self.output: _first_view(scene)}
+        with timed(seconds, "render"), progress() as report:
+            for done, (path, camera) in enumerate(cameras.items()):
+                report(done / len(cameras), f"drawing {path.name}")
+                self._draw(path, renderer, cloud, camera)
+        return answer(
+            self.json,
+            {
+                "pictures": [str(path) for path in cameras],
+                "size": list(self.size),
+                "renderer": renderer.label,
+                "gaussians": len(cloud),
+                "seconds": seconds,
+            },
+        )
+
+    def _views(self) -> dict[Path, Camera]:
+        """Which camera goes into which picture; none where no cameras.json is named."""
+        if self.cameras is None:
+            if self.index is not None:
+                raise ExgsError("--index counts the cameras of a file; name it with --cameras cameras.json.")
+            _check_output(self.output, ".png")
+            return {}
+        from exgs_viewer.scene.camera import read_cameras
+
+        cameras = dict(enumerate(read_cameras(self.cameras)))
+        if self.index is not None:
+            if self.index not in cameras:
+                raise ExgsError(f"--index {self.index}: {self.cameras} holds cameras 0 to {len(cameras) - 1}.")
+            cameras = {self.index: cameras[self.index]}
+        if self.output.suffix.lower() != ".png":
+            return {self.output / f"{number:04d}.png": camera for number, camera in cameras.items()}
+        if len(cameras) != 1:
+            raise ExgsError(f"{self.output}: {len(cameras)} pictures need a folder, or --index to choose one.")
+        return dict.fromkeys([self.output], *cameras.values())
+
+    def _draw(self, path: Path, renderer: Renderer, cloud: GaussianCloud, camera: Camera) -> None:
+        from exgs_viewer import images, pipeline
+
+        output = pipeline.picture(
+            cloud.to(renderer.device), camera, self.size, renderer, plain(RenderSettings, self.render)
+        )
+        if self.mode == "alpha":
+            return images.write_gray16_png(path, output.alpha)
+        if self.mode == "depth":
+            return images.write_gray16_png(path, *_nearness(output))
+        color = output.color
+        if self.restore is not None:
+            from exgs_viewer.restore import open_restorer
+
+            color = pipeline.restore(output, open_restorer(self.restore), RestoreSettings())
+        return images.write_png(path, color)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what works on this machine, with one remedy for each problem.
+
+    Python, PyTorch, CUDA, graphics, display, cores, weights.
+
+    exgs doctor
+    """
+
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        from exgs_viewer import doctor
+
+        findings = doctor.examine()
+        if self.json:
+            return answer(True, {"findings": [asdict(finding) for finding in findings]})
+        for finding in findings:
+            print(finding)
+        return 0
+
+
+COMMANDS = {"view": View, "info": Info, "compress": Compress, "render": Render, "doctor": Doctor}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit code: 0 done, 2 a mistake told in one sentence on stderr, 130 interrupted."""
+    try:
+        name, *words = _with_command(sys.argv[1:] if arguments is None else arguments)
+        if name not in COMMANDS:
+            print(f"exgs {__version__}" if name == "--version" else _help())
+            return 0
+        return tyro.cli(COMMANDS[name], prog=f"exgs {name}", args=words, config=(PositionalMetavarFromFieldName,)).run()
+    except ExgsError as error:
+        print(f"exgs: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _help() -> str:
+    commands = "\n".join(f"  {name:10}{kind.__doc__.splitlines()[0]}" for name, kind in COMMANDS.items())
+    return f"""Open a 3D Gaussian Splatting scene, fly through it, make it 100 times smaller, compare.
+
+usage: exgs [SCENE]              open the window on a scene, or on the demo room
+       exgs COMMAND ...          one of these:
+
+{commands}
+
+`exgs COMMAND --help` explains a command, `exgs --version` names the version."""
+
+
+def _with_command(words: list[str]) -> list[str]:
+    """`exgs garden.ply` means `exgs view garden.ply`; a word that is neither scene nor command is told so."""
+    if not words:
+        return ["view"]
+    first = words[0]
+    if first in COMMANDS or first in ("-h", "--help", "--version"):
+        return words
+    if first.startswith("-") or first == DEMO or Path(first).suffix or Path(first).exists():
+        return ["view", *words]
+    near = difflib.get_close_matches(first, [*COMMANDS, DEMO], n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"the commands are {', '.join(COMMANDS)}."
+    raise ExgsError(f"'{first}' is neither a command nor a scene file; {hint}")
+
+
+def _check_there(scene: str) -> None:
+    if scene != DEMO and not Path(scene).exists():
+        raise ExgsError(f"{scene}: there is no such file.")
+
+
+def _check_output(path: Path, suffix: str) -> None:
+    """Tell before the long work what would be told after it."""
+    if path.suffix.lower() != suffix:
+        raise ExgsError(f"{path}: the file to write must end in {suffix}.")
+    if path.is_dir():
+        raise ExgsError(f"{path}: this is a folder; name a file in it.")
+
+
+def _opened(name: str) -> Scene:
+    from exgs_viewer.scene import open_scene
+
+    with progress() as report:
+        scene = open_scene(name, report)
+    for warning in scene.warnings:
+        print(f"exgs: warning: {warning}", file=sys.stderr)
+    return scene
+
+
+def _up(scene: Scene) -> tuple[float, float, float]:
+    from exgs_viewer.scene.views import guess_up
+
+    return scene.up or guess_up(scene.cloud)
+
+
+def _first_view(scene: Scene) -> Camera:
+    from exgs_viewer.scene.views import first_view
+
+    return first_view(scene.cloud, _up(scene), scene.cameras)
+
+
+def _compressed(
+    scene: Scene, settings: CompressionSettings, renderer: Renderer, seconds: dict[str, float]
+) -> GaussianCloud:
+    """The same steps as pipeline.compress, each timed, with scores remembered from the last time."""
+    from exgs_viewer import pipeline
+    from exgs_viewer.compress.scores import cached_score
+    from exgs_viewer.compress.select import rank
+    from exgs_viewer.scene.views import scoring_views
+
+    with timed(seconds, "score"), progress() as report:
+        report(0.0, "looking for views of the scene")
+        cameras = scoring_views(scene.cloud, _up(scene))
+        significance = cached_score(scene.cloud.to(renderer.device), renderer, cameras, report)
+    with timed(seconds, "select"):
+        return pipeline.cut(scene.cloud.take(rank(scene.cloud, significance, settings.voxel_size)), settings)
+
+
+def _nearness(output: RenderOutput) -> tuple[Any, dict[str, Any]]:
+    """Depth as grey: 1 the nearest, towards 0 the farthest, 0 nothing; with the depths that these stand for."""
+    depth, solid = output.depth, output.depth > 0
+    near, far = (float(depth[solid].min()), float(depth[solid].max())) if solid.any() else (0.0, 1.0)
+    grey = (1 - 0.95 * (depth - near) / max(far - near, 1e-9)) * solid
+    return grey, {"white_depth": near, "grey_5_percent_depth": far}
