@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,21 @@ def open_scene(path: str | Path, report: Report = quiet) -> Scene:
     beside = (path if path.is_dir() else path.parent) / "cameras.json"
     if scene.cameras or not beside.is_file():
         return scene
-    from dataclasses import replace
-
     return replace(scene, cameras=tuple(read_cameras(beside)))
+
+
+def save_scene(
+    path: str | Path, cloud: GaussianCloud, meta: dict[str, Any] | None = None, report: Report = quiet
+) -> int:
+    """Write a cloud in the format of the path's suffix, atomically; returns the bytes written.
+
+    Raises SceneError where that format cannot be written or the disk refuses.
+    """
+    path = Path(path)
+    module = import_module(FORMATS[path.suffix.lower()]) if path.suffix.lower() in FORMATS else None
+    if not hasattr(module, "write"):
+        raise SceneError(f"{path}: '{path.suffix}' cannot be written; use .exgs, .ply or .splat.")
+    try:
+        return module.write(path, cloud, meta or {}, report)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be written ({error.strerror or error}).") from error

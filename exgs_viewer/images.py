@@ -1,0 +1,117 @@
+"""Tensor <-> picture file. The only home of Pillow."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from exgs_viewer.errors import SceneError
+from exgs_viewer.settings import write_atomically
+
+MAX_PIXELS = 1 << 26
+"""A picture that claims to be larger is not decoded."""
+
+METADATA_KEY = "exgs_viewer"
+"""The PNG text chunk that holds our JSON."""
+
+BROKEN = (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError)
+"""What Pillow raises on a file that is no picture or a damaged one."""
+
+
+def decode_picture(data: bytes, name: str = "picture") -> np.ndarray:
+    """[H, W, 4] uint8 RGBA of an encoded PNG, WebP or JPEG; alpha is 255 where the file has none.
+
+    The colour of fully transparent pixels survives. Raises SceneError that calls the picture `name`.
+    """
+    try:
+        with _opened(data, name) as image:
+            return np.array(image.convert("RGBA"))
+    except BROKEN as error:
+        raise SceneError(f"{name}: the picture cannot be decoded; it is damaged or cut short.") from error
+
+
+def picture_size(data: bytes, name: str = "picture") -> tuple[int, int]:
+    """(width, height) from the head of an encoded picture. Raises SceneError that calls it `name`."""
+    try:
+        with _opened(data, name) as image:
+            return image.size
+    except BROKEN as error:
+        raise SceneError(f"{name}: this is no picture known here.") from error
+
+
+def read_picture(path: Path) -> Tensor:
+    """[H, W, 3] float32 in [0, 1]. Raises SceneError."""
+    pixels = decode_picture(_file(path), str(path))
+    return torch.from_numpy(pixels[..., :3].astype(np.float32) / 255)
+
+
+def write_png(path: Path, image: Tensor | np.ndarray, metadata: dict[str, Any] | None = None) -> None:
+    """Write [H, W, 3] in [0, 1] as 8-bit PNG, atomically, with `metadata` as JSON inside.
+
+    Values are rounded to the nearest of 256 steps. Raises SceneError where the file cannot be written.
+    """
+    _save(path, Image.fromarray(_levels(image, 255).astype(np.uint8)), metadata)
+
+
+def write_gray16_png(path: Path, image: Tensor | np.ndarray, metadata: dict[str, Any] | None = None) -> None:
+    """Write [H, W] in [0, 1] as 16-bit grey PNG, atomically: for depth and alpha. Raises SceneError."""
+    _save(path, Image.fromarray(_levels(image, 65535).astype(np.uint16)), metadata)
+
+
+def read_png_metadata(path: Path) -> dict[str, Any] | None:
+    """The metadata that `write_png` put into a picture; None where there is none.
+
+    Raises SceneError where the file is no picture or its metadata is damaged.
+    """
+    path = Path(path)
+    try:
+        with _opened(_file(path), str(path)) as image:
+            image.load()
+            text = getattr(image, "text", {}).get(METADATA_KEY)
+    except BROKEN as error:
+        raise SceneError(f"{path}: the picture cannot be decoded; it is damaged or cut short.") from error
+    if text is None:
+        return None
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SceneError(f"{path}: the camera and settings stored in this picture are damaged.") from error
+    return metadata if isinstance(metadata, dict) else None
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > MAX_PIXELS:
+        raise SceneError(f"{name}: {image.width} x {image.height} pixels are more than can be opened.")
+    return image
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _levels(image: Tensor | np.ndarray, top: int) -> np.ndarray:
+    values = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+    return np.rint(np.nan_to_num(values).clip(0, 1) * top)
+
+
+def _save(path: Path, image: Image.Image, metadata: dict[str, Any] | None) -> None:
+    chunks = PngImagePlugin.PngInfo()
+    if metadata is not None:
+        chunks.add_text(METADATA_KEY, json.dumps(metadata))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", pnginfo=chunks)
+    try:
+        write_atomically(Path(path), buffer.getvalue())
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be written ({error.strerror}).") from error

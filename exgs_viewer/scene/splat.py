@@ -1,0 +1,78 @@
+"""The .splat of antimatter15: 32 bytes per Gaussian and nothing else.
+
+x y z and three scales as float32, red green blue alpha as bytes, a quaternion w x y z as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exgs_viewer.errors import SceneError
+from exgs_viewer.scene import Scene
+from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
+from exgs_viewer.scene.rows import Rows, allocate, finish, parts, settle
+from exgs_viewer.settings import Report, quiet, write_atomically
+
+ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
+TEXT = frozenset(range(32, 127)) | {9, 10, 13}
+"""Bytes of plain text."""
+
+
+def read(path: Path, report: Report = quiet) -> Scene:
+    """Read a .splat. Raises SceneError where its size or its values show that it is none."""
+    path = Path(path)
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    _check(path, data)
+    table = data.view(ROW)
+    rows = allocate(path, len(table), sh_degree=0)
+    for part in parts(0, len(table)):
+        report(part.start / len(table), f"Reading {path.name}")
+        _fill(rows, part, table[part])
+        settle(rows, part)
+    cloud, dropped = finish(rows, path)
+    return Scene(cloud, path, "splat", len(data), warnings=tuple(dropped))
+
+
+def write(path: Path, cloud: GaussianCloud, meta: dict[str, Any] | None = None, report: Report = quiet) -> int:
+    """Write a .splat, which holds neither view-dependent colour nor anything of `meta`; returns its bytes."""
+    write_atomically(Path(path), _encoded(cloud.to("cpu"), report))
+    return Path(path).stat().st_size
+
+
+def _check(path: Path, data: np.ndarray) -> None:
+    if len(data) == 0:
+        raise SceneError(f"{path}: the file is empty.")
+    if set(data[:4096].tolist()) <= TEXT:
+        raise SceneError(f"{path}: this is a text file, no .splat.")
+    if len(data) % ROW.itemsize:
+        held = f"{len(data):,} bytes are no multiple of {ROW.itemsize}"
+        raise SceneError(f"{path}: {held}; the file was cut short or is no .splat.")
+
+
+def _fill(rows: Rows, part: slice, table: np.ndarray) -> None:
+    rows.means[part] = table["means"]
+    rows.scales[part] = table["scales"]
+    # Writers cut q * 128 + 128 down to a byte; 127.5 is the middle of what was cut, and no byte gives length zero.
+    rows.quats[part] = table["quats"] - np.float32(127.5)
+    rows.sh[part, 0] = (table["rgba"][:, :3] / 255 - 0.5) / SH_C0
+    rows.opacities[part] = table["rgba"][:, 3] / np.float32(255)
+
+
+def _encoded(cloud: GaussianCloud, report: Report) -> Iterator[bytes]:
+    for part in parts(0, len(cloud)):
+        report(part.start / len(cloud), "Writing .splat")
+        block = cloud.take(part)
+        table = np.empty(len(block), ROW)
+        table["means"], table["scales"] = block.means.detach().numpy(), block.scales.detach().numpy()
+        color = 0.5 + SH_C0 * block.sh[:, 0].detach().numpy()
+        table["rgba"][:, :3] = np.rint(color.clip(0, 1) * 255)
+        table["rgba"][:, 3] = np.rint(block.opacities.detach().numpy() * 255)
+        table["quats"] = (block.quats.detach().numpy() * 128 + 128).clip(0, 255)
+        yield table.tobytes()
