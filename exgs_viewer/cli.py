@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -119,7 +119,7 @@ class Info:
                 "bytes": scene.bytes,
                 "ply_bytes": scene.cloud.ply_bytes,
                 "bounds": {"min": low, "max": high},
-                "up": list(_up(scene)),
+                "up": list(scene.up),
                 "cameras": len(scene.cameras),
                 "warnings": list(scene.warnings),
             },
@@ -156,9 +156,8 @@ class Compress:
             scene = _opened(self.scene)
         settings = plain(CompressionSettings, self.compression)
         kept = _compressed(scene, settings, open_renderer(self.backend), seconds)
-        meta = {"source": Path(self.scene).name, "up": list(_up(scene)), "compression": asdict(settings)}
         with timed(seconds, "encode"), progress() as report:
-            written = exgs.write(self.output, kept, meta, report)
+            written = exgs.write(self.output, kept, exgs.metadata(scene, settings), report)
         return answer(
             self.json,
             {
@@ -352,25 +351,21 @@ def _check_output(path: Path, suffix: str) -> None:
 
 
 def _opened(name: str) -> Scene:
+    """The scene, its way up guessed where the file says nothing."""
     from exgs_viewer.scene import open_scene
+    from exgs_viewer.scene.views import guess_up
 
     with progress() as report:
         scene = open_scene(name, report)
     for warning in scene.warnings:
         print(f"exgs: warning: {warning}", file=sys.stderr)
-    return scene
-
-
-def _up(scene: Scene) -> tuple[float, float, float]:
-    from exgs_viewer.scene.views import guess_up
-
-    return scene.up or guess_up(scene.cloud)
+    return replace(scene, up=scene.up or guess_up(scene.cloud))
 
 
 def _first_view(scene: Scene) -> Camera:
     from exgs_viewer.scene.views import first_view
 
-    return first_view(scene.cloud, _up(scene), scene.cameras)
+    return first_view(scene.cloud, scene.up, scene.cameras)
 
 
 def _compressed(
@@ -384,7 +379,7 @@ def _compressed(
 
     with timed(seconds, "score"), progress() as report:
         report(0.0, "looking for views of the scene")
-        cameras = scoring_views(scene.cloud, _up(scene))
+        cameras = scoring_views(scene.cloud, scene.up)
         significance = cached_score(scene.cloud.to(renderer.device), renderer, cameras, report)
     with timed(seconds, "select"):
         return pipeline.cut(scene.cloud.take(rank(scene.cloud, significance, settings.voxel_size)), settings)
