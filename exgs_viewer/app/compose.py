@@ -1,0 +1,90 @@
+"""Single, split wipe, side by side, difference: several pictures of one camera become ONE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from exgs_viewer.render import RenderOutput
+from exgs_viewer.scene.camera import Size
+
+# Five stops of a dark-to-bright map for depth: readable in grey, and for colour-blind eyes.
+_STOPS = ((0.02, 0.02, 0.08), (0.30, 0.07, 0.48), (0.72, 0.21, 0.47), (0.99, 0.53, 0.38), (0.99, 0.99, 0.75))
+
+
+def pane_sizes(size: Size, count: int) -> list[Size]:
+    """`count` panes beside each other that fill `size` exactly."""
+    width, height = size
+    edges = [round(width * number / count) for number in range(count + 1)]
+    return [(right - left, height) for left, right in pairwise(edges)]
+
+
+def wipe(left: Tensor, right: Tensor, share: float) -> Tensor:
+    """[H, W, 3] twice -> [H, W, 3]: `left` up to the divider at `share` of the width, `right` from there on."""
+    column = round(left.shape[1] * min(max(share, 0.0), 1.0))
+    return torch.cat([left[:, :column], right[:, column:]], dim=1)
+
+
+def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures [H, W_i, 3] of one height -> [H, sum of W_i, 3]."""
+    return torch.cat(list(pictures), dim=1)
+
+
+def difference(first: Tensor, second: Tensor, gain: float) -> Tensor:
+    """[H, W, 3] twice -> [H, W, 3] in [0, 1]: absolute difference times `gain`."""
+    return ((first - second).abs() * gain).clamp_(0, 1)
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    """Peak signal-to-noise ratio of two pictures in [0, 1], dB; infinite where they are equal."""
+    error = torch.mean((first - second) ** 2).item()
+    return float("inf") if error == 0 else -10 * torch.log10(torch.tensor(error)).item()
+
+
+def painted(output: RenderOutput, mode: str) -> Tensor:
+    """[H, W, 3] in [0, 1]: what `mode` (`color`, `alpha` or `depth`) shows of a rendered picture."""
+    if mode == "alpha":
+        return output.alpha[..., None].expand(-1, -1, 3)
+    return depth_picture(output.depth, output.alpha) if mode == "depth" else output.color
+
+
+def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
+    """[H, W] twice -> [H, W, 3]: near is bright, far is dark, nothing is black.
+
+    Spread over nearness (1 / depth) between the 2 % and the 98 % quantile, which keeps floaters from eating the range.
+    """
+    seen = alpha > 0.05
+    if not bool(seen.any()):
+        return torch.zeros(*depth.shape, 3, device=depth.device)
+    near = 1 / depth.clamp_min(1e-6)
+    values = near[seen]
+    values = values[:: max(1, len(values) // 50_000)]
+    low, high = torch.quantile(values, torch.tensor([0.02, 0.98], device=depth.device))
+    place = ((near - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+    return coloured(place) * (alpha * seen)[..., None]
+
+
+def coloured(place: Tensor) -> Tensor:
+    """[H, W] in [0, 1] -> [H, W, 3]: the colour of each place on the dark-to-bright map."""
+    stops = torch.tensor(_STOPS, device=place.device)  # [5, 3]
+    scaled = place * (len(_STOPS) - 1)
+    lower = scaled.floor().clamp(0, len(_STOPS) - 2).long()
+    part = (scaled - lower)[..., None]
+    return stops[lower] * (1 - part) + stops[lower + 1] * part
+
+
+def rgba(picture: Tensor) -> Tensor:
+    """[H, W, 3] -> [H, W, 4] float32, contiguous, opaque: what a texture takes."""
+    result = torch.ones(*picture.shape[:2], 4, device=picture.device)
+    result[..., :3] = picture
+    return result
+
+
+def rgba_bytes(picture: Tensor) -> Tensor:
+    """[H, W, 3] in [0, 1] -> [H, W, 4] uint8, contiguous, opaque, rounded to the nearest."""
+    result = torch.full((*picture.shape[:2], 4), 255, dtype=torch.uint8, device=picture.device)
+    result[..., :3] = (picture * 255 + 0.5).clamp_(0, 255)
+    return result

@@ -1,0 +1,422 @@
+"""The engine: owns the open scene, renderer, restorer and workers; takes requests, answers with events; no GUI."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from exgs_viewer.app import pace, work
+from exgs_viewer.app.frames import Frames, Timing
+from exgs_viewer.app.stages import SizeOf, Stages, real_stages
+from exgs_viewer.app.state import (
+    Event,
+    Failed,
+    Finished,
+    Frame,
+    FrameReady,
+    FrameRequest,
+    FrameRestored,
+    Progress,
+    Ranked,
+    RendererReady,
+    Repaired,
+    Saved,
+    SceneOpened,
+    Scored,
+    Side,
+    SizeKnown,
+    ViewState,
+    sides_of,
+)
+from exgs_viewer.app.workers import Broke, Done, JobWorker, LatestWorker, Notify, Outcome, Progressed, nothing
+from exgs_viewer.compress.select import keep_count
+from exgs_viewer.errors import BackendError, ExgsError
+from exgs_viewer.pipeline import restore
+from exgs_viewer.render import Renderer
+from exgs_viewer.restore import Restorer
+from exgs_viewer.scene import Scene
+from exgs_viewer.scene.camera import Size, Vector
+from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
+
+REST = 0.15
+"""Seconds without movement after which the full picture is drawn."""
+SETTLE = 0.3
+"""Seconds without any change after which the exact size is computed and the view is measured."""
+LONG_AGO = -1e9
+
+
+class Engine:
+    """Answers `show(view)` with pictures, and commands with jobs. All methods are called from one thread.
+
+    `notify` is called from worker threads when there is something to poll; `as_bytes` chooses uint8 pixels.
+    """
+
+    def __init__(
+        self,
+        backend: str = "auto",
+        stages: Stages | None = None,
+        notify: Notify = nothing,
+        as_bytes: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self._stages = stages or real_stages()
+        self._backend, self._as_bytes, self._clock = backend, as_bytes, clock
+        self._renderer: Renderer | None = None
+        self._restorer: Restorer | None = None
+        self._frames: Frames | None = None
+        self._events: list[Event] = []
+        self._costs: dict[Side, pace.Cost] = {}
+        self._view: ViewState | None = None
+        self._moved_at = self._changed_at = self._touched_at = LONG_AGO
+        self._take_scene(None)
+        self._drawing = LatestWorker[FrameRequest, tuple[Frame, list[Timing]]]("render", self._draw, notify)
+        self._repairing = LatestWorker[work.RestoreRequest, Repaired | None]("restore", self._repair, notify)
+        self._jobs = JobWorker("jobs", notify)
+        self._jobs.submit("renderer", self._ready)
+
+    def _take_scene(self, opened: work.Opened | None) -> None:
+        """Start anew with another scene."""
+        self._opened = opened
+        self._ranked: Ranked | None = None
+        self._requested: FrameRequest | None = None
+        self._frame: Frame | None = None
+        self._repaired: Repaired | None = None
+        self._repair_asked: tuple | None = None
+        self._sizes: dict[tuple[Ranked, CompressionSettings], int] = {}
+        self._estimates: dict[tuple[Ranked, int], SizeOf] = {}
+        self._refused: set[Any] = set()
+
+    # What the window may read.
+
+    @property
+    def scene(self) -> Scene | None:
+        """The open scene."""
+        return self._opened.scene if self._opened else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the open scene is scored, so that there is a compressed side."""
+        return self._ranked is not None
+
+    @property
+    def frame(self) -> Frame | None:
+        """The newest picture."""
+        return self._frame
+
+    @property
+    def restorer_label(self) -> str:
+        """What the restorer calls its result, once it was needed."""
+        return self._restorer.label if self._restorer else ""
+
+    @property
+    def jobs(self) -> list[str]:
+        """Names of the jobs that run or wait."""
+        return self._jobs.names()
+
+    @property
+    def working(self) -> bool:
+        """Whether anything runs or waits."""
+        return self._drawing.busy or self._repairing.busy or bool(self._jobs.names())
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything runs, waits or becomes due within a moment."""
+        due = self._clock() - max(self._moved_at, self._changed_at, self._touched_at) < SETTLE + 0.05
+        return due or self.working
+
+    @property
+    def settled(self) -> bool:
+        """Whether the full, measured picture of the last view is there, its size exact, and nothing remains to do."""
+        if self._frame is None or self._frame.request != self._requested or self._requested.draft or self.busy:
+            return False
+        return not self.ready or (self._requested.measure and not self._size_missing(self._view.compression))
+
+    # Commands.
+
+    def open(self, path: str, up: Vector | None = None) -> None:
+        """Open a scene in the background; `up` overrides what the file says. The open one stays until it is there."""
+        self._jobs.cancel("open", "score", "rank", "size")
+        self._jobs.submit("open", lambda report: work.open_scene(self._stages, self._ready(report), path, up, report))
+
+    def score(self) -> None:
+        """Judge the open scene's Gaussians in the background, where that is not done or under way."""
+        if self._opened is None or self.ready or "score" in self._jobs.names():
+            return
+        opened, compression = self._opened, self._view.compression if self._view else CompressionSettings()
+        self._jobs.submit(
+            "score", lambda report: work.score(self._stages, self._ready(report), opened, compression, report)
+        )
+
+    def save(self, path: Path, view: ViewState) -> None:
+        """Write the compressed scene as .exgs in the background. Raises BackendError before it is scored."""
+        if self._ranked is None or view.camera is None:
+            raise BackendError("There is no compressed scene to save yet; wait until it is scored.")
+        ranked, meta = self._ranked, work.saved_meta(self._opened, view.compression, view.camera)
+        self._jobs.submit("save", lambda report: work.save(self._stages, path, ranked, view.compression, meta, report))
+
+    def capture(self, path: Path, view: ViewState, meta: dict[str, Any]) -> None:
+        """Draw `view` at its size in the background and write it as PNG with `meta` inside."""
+        if self._opened is None or self._renderer is None or view.camera is None:
+            raise BackendError("There is no picture to save yet; open a scene first.")
+        request = self._request(view, view.size)
+        tools = work.Tools(self._stages, self._renderer, lambda: self._restorer_for(view.restore))
+        self._jobs.submit("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
+
+    def cancel(self, job: str) -> None:
+        """Stop a job; what was there before stays."""
+        self._jobs.cancel(job)
+
+    def turn_up(self, up: Vector) -> None:
+        """Take `up` for the open scene from now on."""
+        if self._opened:
+            self._opened = replace(self._opened, up=up)
+
+    def close(self) -> None:
+        """Stop the workers; a save under way is finished first."""
+        self._repairing.close(1.0)
+        self._drawing.close()
+        self._jobs.close(finish=("save", "capture"))
+
+    # The picture.
+
+    def show(self, view: ViewState) -> None:
+        """Make the screen show `view`; asks for a picture only where that needs another one."""
+        if self._opened is None or view.camera is None or self._renderer is None:
+            return
+        now = self._clock()
+        self._notice(view, now)
+        request = self._wanted(view, now)
+        if request != self._requested:
+            self._requested = request
+            self._drawing.submit(request)
+        self._ask_for_repair(view.restore)
+        if self.ready and now - max(self._moved_at, self._changed_at) >= SETTLE:
+            self._follow(view.compression)
+
+    def _notice(self, view: ViewState, now: float) -> None:
+        """Stamp what moves: the camera, what changes the compressed picture, or anything at all."""
+        last, self._view = self._view, view
+        if view == last:
+            return
+        self._touched_at = now
+        if last is None or (last.camera, last.size, last.render) != (view.camera, view.size, view.render):
+            self._moved_at = now
+        if last is None or last.compression != view.compression:
+            self._changed_at = now
+            self._jobs.cancel("size")
+            self._tell_size(view.compression)
+
+    def _wanted(self, view: ViewState, now: float) -> FrameRequest:
+        at_rest = now - max(self._moved_at, self._changed_at) >= REST
+        request = self._request(view, view.size if at_rest else self._draft_size(view, now))
+        measure = self.ready and not request.draft and now - self._touched_at >= SETTLE and self._on_screen(request)
+        return replace(request, measure=measure)
+
+    def _on_screen(self, request: FrameRequest) -> bool:
+        """Whether the picture of `request` is there already, measured or not."""
+        return self._frame is not None and replace(self._frame.request, measure=request.measure) == request
+
+    def _request(self, view: ViewState, size: Size) -> FrameRequest:
+        sides = sides_of(view, self.ready)
+        panes = len(sides) if view.layout == "side" else 1
+        request = FrameRequest(
+            original=self._opened.scene.cloud,
+            ranked=self._ranked,
+            camera=view.camera,
+            # Panes of one width: then the sides share their pictures with the measurement.
+            size=(max(panes, size[0] - size[0] % panes), size[1]),
+            sides=sides,
+            layout=view.layout if len(sides) > 1 else "single",
+            wipe=view.wipe if view.layout == "wipe" else 0.5,
+            gain=view.gain if view.layout == "difference" else 1.0,
+            mode=view.mode,
+            compression=view.compression,
+            render=view.render,
+            draft=size != view.size,
+        )
+        fits = self._repaired and "restored" in sides and self._repaired.key == work.repair_key(request, view.restore)
+        return replace(request, repaired=self._repaired if fits else None)
+
+    def _draft_size(self, view: ViewState, now: float) -> Size:
+        """The size that keeps up with what moves; the full one where that is quick enough."""
+        sides = sides_of(view, self.ready)
+        drawn = {"compressed" if side == "restored" else side for side in sides}
+        if now - self._moved_at >= REST:
+            drawn.discard("original")  # Only the slider moves; the original's picture is still there.
+        costs = [self._costs[side].at(self._count(side, view)) for side in drawn if side in self._costs]
+        if not costs:
+            return view.size
+        panes = len(sides) if view.layout == "side" else 1
+        width, height = view.size
+        lines = pace.draft_size(costs, (max(1, width // panes), height))[1]
+        return (max(panes, round(width * lines / height)), lines)
+
+    def _count(self, side: Side, view: ViewState) -> int:
+        total = len(self._opened.scene.cloud)
+        return total if side == "original" else keep_count(total, view.compression.keep)
+
+    def _ask_for_repair(self, settings: RestoreSettings) -> None:
+        """Have the picture on the screen repaired, where it wants to be and is at rest."""
+        frame = self._frame
+        if frame is None or "restored" not in frame.request.sides or frame.request.repaired is not None:
+            return
+        key = work.repair_key(frame.request, settings)
+        if frame.request.draft or key == self._repair_asked or not self._on_screen(self._requested):
+            return
+        self._repair_asked = key
+        self._repairing.submit(work.RestoreRequest(key, frame.outputs["restored"], settings))
+
+    # Ranking and sizes.
+
+    def _follow(self, compression: CompressionSettings) -> None:
+        """What is due once the sliders have come to rest: another ranking, or the exact size."""
+        names, ranked = self._jobs.names(), self._ranked
+        if compression.voxel_size != ranked.voxel_size:
+            if "rank" not in names and ("rank", compression.voxel_size) not in self._refused:
+                scene = replace(self._opened.scene, cloud=ranked.cloud)
+                self._jobs.submit(
+                    "rank",
+                    lambda report: work.rank(self._stages, scene, ranked.significance, compression, report),
+                )
+        elif self._size_missing(compression) and "size" not in names:
+            estimate = self._estimates.get((ranked, compression.sh_degree))
+            self._jobs.submit(
+                "size", lambda report: work.measure_size(self._stages, ranked, compression, estimate, report)
+            )
+
+    def _size_missing(self, compression: CompressionSettings) -> bool:
+        key = (self._ranked, compression)
+        return key not in self._sizes and key not in self._refused
+
+    def _tell_size(self, compression: CompressionSettings) -> None:
+        """Announce the exact size where it is known, otherwise the estimate, otherwise nothing."""
+        if self._ranked is None:
+            return
+        count = keep_count(len(self._ranked.cloud), compression.keep)
+        exact = self._sizes.get((self._ranked, compression))
+        if exact is not None:
+            self._events.append(SizeKnown(exact, count, exact=True))
+        elif (estimate := self._estimates.get((self._ranked, compression.sh_degree))) is not None:
+            self._events.append(SizeKnown(round(estimate(count)), count, exact=False))
+
+    # Answers.
+
+    def poll(self) -> list[Event]:
+        """Everything that happened since the last call, oldest first."""
+        for outcome in self._drawing.poll():
+            self._drawn(outcome)
+        for outcome in self._repairing.poll():
+            self._repair_done(outcome)
+        for news in self._jobs.poll():
+            if isinstance(news, Progressed):
+                self._events.append(Progress(news.name, news.fraction, news.text))
+                continue
+            if isinstance(news, Done):
+                self._done(news)
+            elif isinstance(news, Broke):
+                self._broke(news)
+            self._events.append(Finished(news.name))
+            if news.name == "open" and "open" not in self._jobs.names():
+                self.score()  # Of the new scene; or of the old one, whose scoring the failed attempt had stopped.
+        events, self._events = self._events, []
+        return events
+
+    def _drawn(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._events.append(Failed("render", _in_words(outcome.error)))
+            return
+        frame, timings = outcome.result
+        if self._opened is None or frame.request.original is not self._opened.scene.cloud:
+            return
+        for timing in timings:
+            cost = pace.learnt(self._costs.get(timing.side), timing.pixels, timing.seconds, timing.count)
+            self._costs[timing.side] = cost
+        fresh = frame.request.repaired is not None and (
+            self._frame is None or self._frame.request.repaired is not frame.request.repaired
+        )
+        self._frame = frame
+        self._events.append(FrameRestored(frame, frame.request.repaired.seconds) if fresh else FrameReady(frame))
+
+    def _repair_done(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._events.append(Failed("restore", _in_words(outcome.error)))
+        elif outcome.result is None:
+            self._repair_asked = None  # Given up on; if the view is the wanted one again, ask again.
+        else:
+            self._repaired = outcome.result  # Used only by requests of the same key, so a stale one is never shown.
+
+    def _done(self, done: Done) -> None:
+        match done.name, done.result:
+            case "renderer", renderer:
+                self._events.append(RendererReady(renderer.label))
+            case "open", opened:
+                self._take_scene(opened)
+                self._costs = {}
+                self._events.append(SceneOpened(opened.scene, opened.camera, opened.up, opened.extent, done.seconds))
+            case "score" | "rank", ranking:
+                self._take_ranking(ranking, done)
+            case "size", sized if sized.ranked is self._ranked:
+                self._estimates[(sized.ranked, sized.compression.sh_degree)] = sized.estimate
+                self._sizes[(sized.ranked, sized.compression)] = sized.bytes
+                if self._view:
+                    self._tell_size(self._view.compression)
+            case _, Saved() as saved:
+                self._events.append(saved)
+
+    def _take_ranking(self, ranking: work.Ranking, done: Done) -> None:
+        """From now on the scene's cloud is its own permutation: the picture is the same, and no memory is doubled."""
+        current = self._ranked.cloud if self._ranked else self._opened.scene.cloud
+        if ranking.scene.cloud is not current:
+            return  # Made for a scene that is no longer the open one.
+        self._opened = replace(self._opened, scene=replace(self._opened.scene, cloud=ranking.ranked.cloud))
+        self._ranked = ranking.ranked
+        self._estimates[(ranking.ranked, ranking.sh_degree)] = ranking.estimate
+        if done.name == "score":
+            self._events.append(Scored(done.seconds))
+        if self._view:
+            self._tell_size(self._view.compression)
+
+    def _broke(self, broke: Broke) -> None:
+        if self._view and broke.name == "size":
+            self._refused.add((self._ranked, self._view.compression))
+        if self._view and broke.name == "rank":
+            self._refused.add(("rank", self._view.compression.voxel_size))
+        self._events.append(Failed(broke.name, _in_words(broke.error)))
+
+    # What runs in the workers' threads.
+
+    def _ready(self, report: Report) -> Renderer:
+        """The renderer; opened by the first job that needs it, since that may compile."""
+        if self._renderer is None:
+            report(0.0, "Preparing the renderer")
+            renderer = self._stages.open_renderer(self._backend)
+            self._frames = Frames(renderer, self._as_bytes)
+            self._renderer = renderer
+        return self._renderer
+
+    def _draw(self, request: FrameRequest, stale: Callable[[], bool]) -> tuple[Frame, list[Timing]]:
+        return self._frames.draw(request)
+
+    def _repair(self, request: work.RestoreRequest, stale: Callable[[], bool]) -> Repaired | None:
+        began = time.perf_counter()
+        picture = restore(request.output, self._restorer_for(request.settings), request.settings, stale)
+        return None if picture is None else Repaired(request.key, picture, time.perf_counter() - began)
+
+    def _restorer_for(self, settings: RestoreSettings) -> Restorer:
+        if self._restorer is None or self._restorer.name != settings.restorer:
+            self._restorer = self._stages.open_restorer(settings.restorer)
+        return self._restorer
+
+
+def _in_words(error: Exception) -> Exception:
+    """The error as the user should read it: memory that ran out gets a sentence, our own errors have one."""
+    if isinstance(error, ExgsError):
+        return error
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return BackendError("There is not enough memory for this; make the window smaller or open a smaller scene.")
+    return BackendError(
+        f"Something unexpected went wrong ({type(error).__name__}: {error}). What was open is still open."
+    )

@@ -1,0 +1,177 @@
+"""One request -> one finished picture: what the render worker does, with a memory of the last pictures."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+
+from exgs_viewer.app import compose
+from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Side
+from exgs_viewer.pipeline import cut
+from exgs_viewer.render import Renderer, RenderOutput
+from exgs_viewer.scene.camera import Size, Vector
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.settings import CompressionSettings
+
+REMEMBERED = 6
+"""Pictures kept: three sides, full and draft."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What drawing one picture took."""
+
+    side: Side
+    pixels: int
+    count: int
+    seconds: float
+
+
+def pane_size(request: FrameRequest, side: Side) -> Size:
+    """Pixels of the pane that shows `side`."""
+    if request.layout != "side" or side not in request.sides:
+        return compose.pane_sizes(request.size, len(request.sides))[0] if request.layout == "side" else request.size
+    return compose.pane_sizes(request.size, len(request.sides))[request.sides.index(side)]
+
+
+def picture_key(request: FrameRequest, side: Side, size: Size | None = None) -> tuple:
+    """What a rendered picture depends on; equal keys mean equal pictures."""
+    size = size or pane_size(request, side)
+    if side == "original":
+        return (request.original, None, request.camera, size, request.render)
+    return (request.ranked, drawn_settings(request.compression), request.camera, size, request.render)
+
+
+def drawn_settings(compression: CompressionSettings) -> CompressionSettings:
+    """`compression` without the voxel size, which has done its work in the ranking already."""
+    return replace(compression, voxel_size=0.0)
+
+
+class Frames:
+    """Draws frames and remembers the last pictures, so that a divider moves without anything being drawn again."""
+
+    def __init__(self, renderer: Renderer, as_bytes: bool = False):
+        self._renderer = renderer
+        self._as_bytes = as_bytes
+        self._pictures: OrderedDict[tuple, RenderOutput] = OrderedDict()
+        self._cut: tuple[tuple, GaussianCloud] | None = None
+        self._timings: list[Timing] = []
+
+    def draw(self, request: FrameRequest) -> tuple[Frame, list[Timing]]:
+        """The finished picture, and what drawing its parts took (nothing for parts that were still there)."""
+        began, self._timings = time.perf_counter(), []
+        outputs = {side: self._shown(request, side) for side in request.sides}
+        pixels = _pixels(compose_layout(request, outputs), self._as_bytes)
+        psnr = self._measured(request) if request.measure else {}
+        frame = Frame(
+            request=request,
+            pixels=pixels,
+            outputs=outputs,
+            sides=tuple(self._honest(request, side) for side in request.sides),
+            psnr=psnr,
+            drawn=len(self._timings),
+            seconds=time.perf_counter() - began,
+        )
+        return frame, self._timings
+
+    def forget(self) -> None:
+        """Let go of all pictures and clouds."""
+        self._pictures.clear()
+        self._cut = None
+
+    def _honest(self, request: FrameRequest, side: Side) -> Side:
+        return "compressed" if side == "restored" and request.repaired is None else side
+
+    def _shown(self, request: FrameRequest, side: Side) -> RenderOutput:
+        if side != "restored":
+            return self._picture(request, side, pane_size(request, side))
+        output = self._picture(request, "compressed", pane_size(request, "restored"))
+        return output if request.repaired is None else replace(output, color=request.repaired.picture)
+
+    def _picture(self, request: FrameRequest, side: Side, size: Size) -> RenderOutput:
+        key = picture_key(request, side, size)
+        if key in self._pictures:
+            self._pictures.move_to_end(key)
+            return self._pictures[key]
+        began = time.perf_counter()
+        cloud = request.original if side == "original" else self._selection(request.ranked, request.compression)
+        output = self._renderer.render(cloud, request.camera, size, request.render)
+        self._timings.append(Timing(side, size[0] * size[1], len(cloud), time.perf_counter() - began))
+        self._pictures[key] = output
+        while len(self._pictures) > REMEMBERED:
+            self._pictures.popitem(last=False)
+        return output
+
+    def _selection(self, ranked: Ranked, compression: CompressionSettings) -> GaussianCloud:
+        key = (ranked, drawn_settings(compression))
+        if self._cut is None or self._cut[0] != key:
+            self._cut = (key, cut(ranked.cloud, compression))
+        return self._cut[1]
+
+    def _measured(self, request: FrameRequest) -> dict[Side, float]:
+        """dB of the compressed and, where there is one, the restored picture against the original."""
+        if request.ranked is None:
+            return {}
+        size = pane_size(request, "compressed")
+        original = self._picture(request, "original", size).color
+        result: dict[Side, float] = {}
+        result["compressed"] = compose.psnr(self._picture(request, "compressed", size).color, original)
+        if request.repaired is not None:
+            place = pane_size(request, "restored")
+            result["restored"] = compose.psnr(request.repaired.picture, self._picture(request, "original", place).color)
+        return result
+
+
+def compose_layout(request: FrameRequest, outputs: dict[Side, RenderOutput]) -> Tensor:
+    """[H, W, 3]: the sides put together as the layout says."""
+    painted = [compose.painted(outputs[side], request.mode) for side in request.sides]
+    if len(painted) == 1:
+        return painted[0]
+    how: dict[Layout, Callable[[], Tensor]] = {
+        "wipe": lambda: compose.wipe(painted[0], painted[1], request.wipe),
+        "side": lambda: compose.side_by_side(painted),
+        "difference": lambda: compose.difference(painted[0], painted[1], request.gain),
+    }
+    return how[request.layout]()
+
+
+def _pixels(picture: Tensor, as_bytes: bool) -> np.ndarray:
+    made = compose.rgba_bytes(picture) if as_bytes else compose.rgba(picture)
+    return made.cpu().numpy()
+
+
+def surface_at(frame: Frame, u: float, v: float) -> Vector | None:
+    """The point of the scene at (`u`, `v`), shares of the picture's width and height; None where there is nothing.
+
+    The depth is the median over 5 x 5 pixels that are at least a third covered, so that a thin edge does not decide.
+    """
+    request = frame.request
+    side, share = _pane_under(request, u)
+    output = frame.outputs[side]
+    height, width = output.depth.shape
+    column, row = min(int(share * width), width - 1), min(int(v * height), height - 1)
+    window = (slice(max(row - 2, 0), row + 3), slice(max(column - 2, 0), column + 3))
+    depth, alpha = output.depth[window], output.alpha[window]
+    seen = depth[alpha > 0.33]
+    if len(seen) == 0:
+        return None
+    z, camera = float(seen.median()), request.camera
+    focal = camera.focal((width, height))
+    x, y = (share * width - width / 2) / focal * z, (v * height - height / 2) / focal * z
+    axes = zip(camera.position, camera.right, camera.down, camera.forward, strict=True)
+    return tuple(place + x * right + y * down + z * forward for place, right, down, forward in axes)
+
+
+def _pane_under(request: FrameRequest, u: float) -> tuple[Side, float]:
+    """The side shown at share `u` of the width, and the share within its pane."""
+    if request.layout == "side" and len(request.sides) > 1:
+        pane = min(int(u * len(request.sides)), len(request.sides) - 1)
+        return request.sides[pane], u * len(request.sides) - pane
+    if request.layout == "wipe" and len(request.sides) == 2:
+        return request.sides[0 if u < request.wipe else 1], u
+    return request.sides[0], u

@@ -1,0 +1,77 @@
+"""The work the engine orders from the other packages, each as one function; tests put fakes in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from exgs_viewer.render import Renderer, open_renderer
+from exgs_viewer.restore import Restorer, open_restorer
+from exgs_viewer.scene import Scene, open_scene
+from exgs_viewer.scene.camera import Camera, Vector
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.settings import CompressionSettings, Report
+
+SizeOf = Callable[[int], int]
+"""Estimated bytes of so many of a ranked cloud's first Gaussians."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What the engine calls; every function runs in a worker's thread."""
+
+    open_renderer: Callable[[str], Renderer]
+    open_restorer: Callable[[str], Restorer]
+    open_scene: Callable[[str, Report], Scene]
+    guess_up: Callable[[GaussianCloud], Vector]
+    first_view: Callable[[GaussianCloud, Vector, Sequence[Camera]], Camera]
+    extent: Callable[[GaussianCloud], float]
+    score: Callable[[GaussianCloud, Vector, Renderer, Report], Tensor]
+    """[N] significance."""
+    rank: Callable[[GaussianCloud, Tensor, float], Tensor]
+    """[N] int64, most important first, for a voxel size."""
+    estimate: Callable[[GaussianCloud, CompressionSettings], SizeOf]
+    encode: Callable[[GaussianCloud, Report], int]
+    """Exact bytes of a compressed cloud."""
+    write: Callable[[Path, GaussianCloud, dict[str, Any], Report], int]
+    """Write an .exgs and read it back; bytes."""
+    write_png: Callable[[Path, Tensor, dict[str, Any]], None]
+    """Write [H, W, 3] in [0, 1] with metadata that says what it shows."""
+
+
+def real_stages() -> Stages:
+    """The functions of this program. Imported late: the window stands before they are loaded."""
+    from exgs_viewer.compress.scores import cached_score
+    from exgs_viewer.compress.select import rank
+    from exgs_viewer.images import write_png
+    from exgs_viewer.scene import exgs
+    from exgs_viewer.scene.views import extent, first_view, guess_up, scoring_views
+
+    def score(cloud: GaussianCloud, up: Vector, renderer: Renderer, report: Report) -> Tensor:
+        report(0.0, "Choosing views to judge the scene from")
+        return cached_score(cloud, renderer, scoring_views(cloud, up), report)
+
+    return Stages(
+        open_renderer=open_renderer,
+        open_restorer=open_restorer,
+        open_scene=open_scene,
+        guess_up=guess_up,
+        first_view=first_view,
+        extent=extent,
+        score=score,
+        rank=rank,
+        estimate=_estimate,
+        encode=lambda cloud, report: len(exgs.encode(cloud, {}, report)),
+        write=exgs.write,
+        write_png=write_png,
+    )
+
+
+def _estimate(ranked: GaussianCloud, compression: CompressionSettings) -> SizeOf:
+    from exgs_viewer.compress.codec import SizeModel
+
+    return SizeModel.of(ranked.with_sh_degree(compression.sh_degree)).bytes

@@ -1,0 +1,220 @@
+"""What the window wants to see and what the engine answers: frozen values, compared with `!=`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from exgs_viewer.render import RenderOutput
+from exgs_viewer.scene import Scene
+from exgs_viewer.scene.camera import Camera, Size, Vector
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.settings import CompressionSettings, RenderSettings, RestoreSettings
+
+Layout = Literal["single", "wipe", "side", "difference"]
+LAYOUTS: tuple[Layout, ...] = ("single", "wipe", "side", "difference")
+Side = Literal["original", "compressed", "restored"]
+Mode = Literal["color", "alpha", "depth"]
+MODES: tuple[Mode, ...] = ("color", "depth", "alpha")
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """Everything that decides which picture is on the screen."""
+
+    camera: Camera | None = None
+    """None until a scene is open."""
+    size: Size = (960, 540)
+    """Pixels of the whole picture at rest, all panes together."""
+    layout: Layout = "single"
+    """How the sides are put together."""
+    shown: Side = "compressed"
+    """Which side the single layout shows: `original`, or `compressed` for the processed one."""
+    restoring: bool = False
+    """Whether the processed side is the restored picture instead of the compressed one."""
+    swapped: bool = False
+    """True while the user holds the key that shows the other side."""
+    wipe: float = 0.5
+    """Place of the divider, share of the width."""
+    gain: float = 4.0
+    """Amplification of the difference."""
+    mode: Mode = "color"
+    """What is drawn of each side."""
+    compression: CompressionSettings = field(default_factory=CompressionSettings)
+    render: RenderSettings = field(default_factory=RenderSettings)
+    restore: RestoreSettings = field(default_factory=RestoreSettings)
+
+
+def sides_of(view: ViewState, ready: bool = True) -> tuple[Side, ...]:
+    """The sides that the layout shows, left to right (for the difference: minuend, subtrahend).
+
+    `ready` is False as long as there is no compressed cloud: then the original stands alone, and nothing pretends.
+    """
+    if not ready:
+        return ("original",)
+    processed: Side = "restored" if view.restoring else "compressed"
+    if view.layout == "single":
+        return ("original",) if (view.shown == "original") != view.swapped else (processed,)
+    if view.layout == "side":
+        sides = ("original", "compressed", "restored") if view.restoring else ("original", "compressed")
+    else:
+        sides = ("original", processed)
+    return sides[::-1] if view.swapped else sides
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """A scene's cloud in the order of importance: every prefix is a selection."""
+
+    cloud: GaussianCloud
+    significance: Any
+    """[N] float32, in the same order."""
+    voxel_size: float
+    """The voxel size of the ranking, as asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """A restored picture and the key of the picture it was made of."""
+
+    key: tuple
+    picture: Any
+    """[H, W, 3] in [0, 1]."""
+    seconds: float
+    """Time the restoration took."""
+
+
+@dataclass(frozen=True)
+class FrameRequest:
+    """One picture to draw; clouds compare by identity."""
+
+    original: GaussianCloud
+    ranked: Ranked | None
+    camera: Camera
+    size: Size
+    """Pixels to draw, fewer than the view's size for a draft."""
+    sides: tuple[Side, ...]
+    layout: Layout
+    wipe: float
+    gain: float
+    mode: Mode
+    compression: CompressionSettings
+    render: RenderSettings
+    draft: bool = False
+    """Drawn smaller than the view while something moves."""
+    measure: bool = False
+    """Also draw what is needed to compare every shown side with the original."""
+    repaired: Repaired | None = None
+    """The restored picture, once there is one for this view."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A finished picture."""
+
+    request: FrameRequest
+    pixels: np.ndarray
+    """[H, W, 4], contiguous: uint8, or float32 in [0, 1] where the window's texture wants it."""
+    outputs: dict[Side, RenderOutput]
+    """What was drawn of each shown side; `restored` stands with what it was made of."""
+    sides: tuple[Side, ...]
+    """What the panes really show: `compressed` stands in for `restored` until that is done."""
+    psnr: dict[Side, float]
+    """dB of each processed side against the original, where measured."""
+    drawn: int
+    """Pictures that had to be drawn for it; the others were still there."""
+    seconds: float
+    """Time to draw them."""
+
+
+@dataclass(frozen=True, eq=False)
+class SceneOpened:
+    """A scene is open and can be looked at."""
+
+    scene: Scene
+    camera: Camera
+    up: Vector
+    extent: float
+    """World units: longest side of the box that holds the inner 90 % of the Gaussians."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RendererReady:
+    """Which machine part draws."""
+
+    label: str
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Every Gaussian's significance is known: the scene can be compressed."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A job in the background is under way."""
+
+    job: str
+    fraction: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job in the background is over, well or not."""
+
+    job: str
+
+
+@dataclass(frozen=True, eq=False)
+class FrameReady:
+    """A picture to show."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, eq=False)
+class FrameRestored:
+    """A picture to show whose processed side is the restored one."""
+
+    frame: Frame
+    seconds: float
+    """Time the restoration took."""
+
+
+@dataclass(frozen=True)
+class SizeKnown:
+    """Bytes of the compressed scene."""
+
+    bytes: int
+    count: int
+    """Gaussians kept."""
+    exact: bool
+    """True where it was encoded, False for an estimate."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A file was written and, for scenes, read back."""
+
+    path: Path
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Failed:
+    """Something went wrong; whatever was open is still open."""
+
+    job: str
+    error: Exception
+
+
+Event = (
+    SceneOpened | RendererReady | Scored | Progress | Finished | FrameReady | FrameRestored | SizeKnown | Saved | Failed
+)

@@ -1,0 +1,145 @@
+"""The long jobs behind the window, each one function from values to a value; they run in the workers' threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_key
+from exgs_viewer.app.stages import SizeOf, Stages
+from exgs_viewer.app.state import FrameRequest, Ranked, Repaired, Saved
+from exgs_viewer.pipeline import cut, restore
+from exgs_viewer.render import Renderer, RenderOutput
+from exgs_viewer.restore import Restorer
+from exgs_viewer.scene import Scene
+from exgs_viewer.scene.camera import Camera, Vector
+from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A scene with the view to start from."""
+
+    scene: Scene
+    up: Vector
+    camera: Camera
+    extent: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """A scene's cloud in order of importance, with the size model that goes with the order."""
+
+    scene: Scene
+    """The scene it was made for."""
+    ranked: Ranked
+    sh_degree: int
+    """What the estimate was made for."""
+    estimate: SizeOf
+
+
+@dataclass(frozen=True, eq=False)
+class Sized:
+    """Exact bytes of one compression, and the estimate for its SH degree."""
+
+    ranked: Ranked
+    compression: CompressionSettings
+    estimate: SizeOf
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class RestoreRequest:
+    """A picture to repair, and the key it is known by."""
+
+    key: tuple
+    output: RenderOutput
+    settings: RestoreSettings
+
+
+def repair_key(request: FrameRequest, settings: RestoreSettings) -> tuple:
+    """What a restored picture depends on."""
+    return (picture_key(request, "compressed", pane_size(request, "restored")), settings)
+
+
+def open_scene(stages: Stages, renderer: Renderer, path: str, up: Vector | None, report: Report) -> Opened:
+    """Read a scene, put it where the renderer can see it and choose a first view."""
+    scene = stages.open_scene(path, report)
+    report(0.95, "Looking for a good view")
+    up = up or scene.up or stages.guess_up(scene.cloud)
+    camera = stages.first_view(scene.cloud, up, scene.cameras)
+    extent = stages.extent(scene.cloud)
+    return Opened(replace(scene, cloud=scene.cloud.to(renderer.device)), up, camera, extent)
+
+
+def score(
+    stages: Stages, renderer: Renderer, opened: Opened, compression: CompressionSettings, report: Report
+) -> Ranking:
+    """Judge every Gaussian, then rank."""
+    significance = stages.score(opened.scene.cloud, opened.up, renderer, report)
+    return rank(stages, opened.scene, significance, compression, report)
+
+
+def rank(stages: Stages, scene: Scene, significance: Any, compression: CompressionSettings, report: Report) -> Ranking:
+    """Put the Gaussians in order of importance for the voxel size of `compression`."""
+    report(0.97, "Ranking the Gaussians")
+    order = stages.rank(scene.cloud, significance, compression.voxel_size)
+    ranked = Ranked(scene.cloud.take(order.to(scene.cloud.device)), significance[order], compression.voxel_size)
+    report(0.99, "Calibrating the size estimate")
+    return Ranking(scene, ranked, compression.sh_degree, stages.estimate(ranked.cloud, compression))
+
+
+def measure_size(
+    stages: Stages, ranked: Ranked, compression: CompressionSettings, estimate: SizeOf | None, report: Report
+) -> Sized:
+    """Encode what `compression` leaves, only to know its bytes."""
+    estimate = estimate or stages.estimate(ranked.cloud, compression)
+    return Sized(ranked, compression, estimate, stages.encode(cut(ranked.cloud, compression), report))
+
+
+def saved_meta(opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:
+    """What a saved .exgs says about itself: where it came from, how it was made, which side is up, where to stand."""
+    scene = opened.scene
+    return {
+        "source": scene.path.name if scene.path else scene.format,
+        "compression": asdict(compression),
+        "up": list(opened.up),
+        "camera": asdict(camera),
+        "original_gaussians": len(scene.cloud),
+        "original_ply_bytes": scene.cloud.ply_bytes,
+    }
+
+
+def save(
+    stages: Stages, path: Path, ranked: Ranked, compression: CompressionSettings, meta: dict[str, Any], report: Report
+) -> Saved:
+    """Write the compressed scene and read it back."""
+    return Saved(path, stages.write(path, cut(ranked.cloud, compression), meta, report))
+
+
+@dataclass(frozen=True, eq=False)
+class Tools:
+    """What a job draws with."""
+
+    stages: Stages
+    renderer: Renderer
+    restorer: Callable[[], Restorer]
+
+
+def capture(
+    tools: Tools, request: FrameRequest, settings: RestoreSettings, path: Path, meta: dict[str, Any], report: Report
+) -> Saved:
+    """Draw a picture of any size, restoration included, and write it with what it shows."""
+    report(0.1, f"Drawing {request.size[0]} x {request.size[1]} pixels")
+    frames = Frames(tools.renderer)
+    frame, _ = frames.draw(request)
+    if "restored" in request.sides:
+        report(0.6, "Restoring")
+        picture = restore(frame.outputs["restored"], tools.restorer(), settings)
+        request = replace(request, repaired=Repaired(repair_key(request, settings), picture, 0.0))
+        frame, _ = frames.draw(request)
+    report(0.9, f"Writing {path.name}")
+    tools.stages.write_png(path, compose_layout(request, frame.outputs), meta)
+    return Saved(path, path.stat().st_size)

@@ -1,0 +1,174 @@
+"""Fakes of everything the engine orders, so that its own behaviour can be told apart."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+
+from exgs_viewer.app.engine import Engine
+from exgs_viewer.app.stages import Stages
+from exgs_viewer.app.state import ViewState
+from exgs_viewer.errors import SceneError
+from exgs_viewer.render import RenderOutput
+from exgs_viewer.scene import Scene
+from exgs_viewer.scene.camera import look_at
+from exgs_viewer.scene.cloud import GaussianCloud
+
+SIZE = (480, 320)
+
+
+def plain_cloud(n: int) -> GaussianCloud:
+    """`n` Gaussians whose red constant colour counts up: a selection can be read off it."""
+    sh = torch.zeros(n, 1, 3)
+    sh[:, 0, 0] = torch.arange(n)
+    quats = torch.zeros(n, 4)
+    quats[:, 0] = 1
+    return GaussianCloud(torch.zeros(n, 3), torch.ones(n, 3), quats, torch.ones(n), sh)
+
+
+@dataclass
+class FakeRenderer:
+    """A picture whose red is the camera's x and whose green is the share of Gaussians; remembers what it drew."""
+
+    total: int = 1000
+    name: str = "fake"
+    label: str = "Fake, 1 thread"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    drawn: list = field(default_factory=list)
+    gate: threading.Event | None = None
+    """Where set, drawing waits for it."""
+    entered: threading.Event = field(default_factory=threading.Event)
+    error: Exception | None = None
+
+    def render(self, cloud, camera, size, settings):
+        self.entered.set()
+        if self.gate is not None:
+            assert self.gate.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.drawn.append((cloud, camera, size))
+        color = torch.zeros(size[1], size[0], 3)
+        color[..., 0] = camera.position[0]
+        color[..., 1] = len(cloud) / self.total
+        return RenderOutput(color, torch.ones(size[1], size[0]), torch.full((size[1], size[0]), 2.0))
+
+
+@dataclass
+class FakeRestorer:
+    """Adds blue; remembers what it was given; gives up when stale."""
+
+    name: str = "inpaint"
+    label: str = "Fake fill"
+    given: list = field(default_factory=list)
+    gate: threading.Event | None = None
+    entered: threading.Event = field(default_factory=threading.Event)
+
+    def restore(self, image, alpha, settings, stale=lambda: False):
+        self.given.append(image)
+        self.entered.set()
+        if self.gate is not None:
+            assert self.gate.wait(20)
+        if stale():
+            return None
+        result = image.clone()
+        result[..., 2] = settings.strength
+        return result
+
+
+class Clock:
+    """A time that only tests move on."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Stand:
+    """An engine on fakes, with what the fakes remember."""
+
+    engine: Engine
+    renderer: FakeRenderer
+    restorer: FakeRestorer
+    clock: Clock
+    woken: threading.Event
+    saved: list
+
+    def until(self, *kinds):
+        """Poll until an event of one of `kinds` came; all events up to then."""
+        events = []
+        while True:
+            self.woken.clear()
+            events += self.engine.poll()
+            if any(isinstance(event, kinds) for event in events):
+                return events
+            assert self.woken.wait(20), f"waited for {kinds}, got {events}"
+
+    def quiet(self):
+        """Poll until no worker has anything to do; the events."""
+        events = []
+        while self.engine.working:
+            self.woken.clear()
+            events += self.engine.poll()
+            if self.engine.working:
+                self.woken.wait(0.2)
+        return events + self.engine.poll()
+
+    def rest(self, view: ViewState):
+        """Let `view` stand until nothing remains to be done; the events."""
+        events = []
+        for _ in range(8):
+            self.engine.show(view)
+            events += self.quiet()
+            self.clock.now += 0.2
+        return events
+
+
+@pytest.fixture
+def stand():
+    """A Stand with a scene named `a` (1000 Gaussians) to open; any name that starts with `bad` fails."""
+    renderer, restorer, clock, woken, saved = FakeRenderer(), FakeRestorer(), Clock(), threading.Event(), []
+
+    def open_scene(path, report):
+        report(0.5, f"reading {path}")
+        if path.startswith("bad"):
+            raise SceneError(f"{path}: broken.")
+        return Scene(plain_cloud(1000 if path == "a" else 500), None, "fake", 4000, up=(0.0, -1.0, 0.0))
+
+    def write(path, cloud, meta, report):
+        saved.append((path, cloud, meta))
+        return 10 * len(cloud)
+
+    def write_png(path, picture, meta):
+        saved.append((path, picture, meta))
+        path.write_bytes(b"png")
+
+    stages = Stages(
+        open_renderer=lambda name: renderer,
+        open_restorer=lambda name: restorer,
+        open_scene=open_scene,
+        guess_up=lambda cloud: (0.0, -1.0, 0.0),
+        first_view=lambda cloud, up, cameras: look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), up),
+        extent=lambda cloud: 2.0,
+        score=lambda cloud, up, renderer, report: cloud.sh[:, 0, 0].clone(),
+        rank=lambda cloud, significance, voxel: torch.argsort(significance, descending=True, stable=True),
+        estimate=lambda cloud, compression: lambda count: 11 * count,
+        encode=lambda cloud, report: 10 * len(cloud),
+        write=write,
+        write_png=write_png,
+    )
+    engine = Engine("auto", stages, notify=woken.set, clock=clock)
+    yield Stand(engine, renderer, restorer, clock, woken, saved)
+    renderer.gate = restorer.gate = None
+    engine.close()
+
+
+@pytest.fixture
+def view():
+    """A small view of whatever `stand` opens."""
+    return replace(ViewState(size=SIZE), camera=look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)))

@@ -1,0 +1,277 @@
+"""The engine without a screen, on fakes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from exgs_viewer.app.state import (
+    Failed,
+    FrameReady,
+    FrameRestored,
+    RendererReady,
+    Saved,
+    SceneOpened,
+    Scored,
+    SizeKnown,
+)
+from exgs_viewer.errors import BackendError
+from exgs_viewer.scene.camera import fly
+from exgs_viewer.settings import CompressionSettings
+
+from .conftest import SIZE
+
+
+def of(events, kind):
+    return [event for event in events if isinstance(event, kind)]
+
+
+def opened(stand, name="a"):
+    stand.engine.open(name)
+    stand.until(SceneOpened)
+    return stand.until(Scored)
+
+
+def test_opening_tells_renderer_scene_and_score_in_this_order(stand):
+    stand.engine.open("a")
+    events = stand.until(Scored)
+    kinds = [type(event) for event in events if isinstance(event, (RendererReady, SceneOpened, Scored))]
+    assert kinds == [RendererReady, SceneOpened, Scored]
+    assert of(events, RendererReady)[0].label == "Fake, 1 thread"
+
+
+def test_before_scoring_only_the_original_is_shown(stand, view):
+    hold = threading.Event()
+    score = stand.engine._stages.score
+    stand.engine._stages = replace(stand.engine._stages, score=lambda *given: hold.wait(20) and score(*given))
+    stand.engine.open("a")
+    stand.until(SceneOpened)
+    stand.engine.show(replace(view, layout="wipe"))
+    frame = of(stand.until(FrameReady), FrameReady)[0].frame
+    assert frame.sides == ("original",) and frame.request.ranked is None
+    hold.set()
+    stand.until(Scored)
+    stand.engine.show(replace(view, layout="wipe"))
+    assert of(stand.until(FrameReady), FrameReady)[-1].frame.sides == ("original", "compressed")
+
+
+def test_scoring_replaces_the_cloud_by_its_permutation(stand):
+    opened(stand)
+    red = stand.engine.scene.cloud.sh[:, 0, 0]
+    assert torch.equal(red, torch.arange(999, -1, -1).float())
+
+
+@pytest.mark.parametrize("keep", [0.01, 0.0123, 0.1, 0.5, 1.0])
+def test_the_slider_keeps_exactly_its_share_of_the_most_important(stand, view, keep):
+    opened(stand)
+    stand.rest(replace(view, compression=CompressionSettings(keep=keep)))
+    cloud = [drawn[0] for drawn in stand.renderer.drawn if drawn[0] is not stand.engine.scene.cloud][-1]
+    assert len(cloud) == round(1000 * keep)
+    assert cloud.sh[:, 0, 0].min() == 1000 - len(cloud)
+
+
+def test_nothing_is_drawn_when_nothing_changes(stand, view):
+    opened(stand)
+    stand.rest(view)
+    drawn = len(stand.renderer.drawn)
+    assert stand.engine.settled
+    assert stand.rest(view) == []
+    assert len(stand.renderer.drawn) == drawn
+
+
+def test_moving_draws_a_smaller_draft_and_rest_the_full_picture(stand, view):
+    from exgs_viewer.app.pace import Cost
+
+    opened(stand)
+    stand.rest(view)
+    stand.engine._costs = {"compressed": Cost(0.001, 1e-4, 100, 480 * 320, 1.0)}
+    moved = replace(view, camera=fly(view.camera, 0.1, 0, 0))
+    stand.engine.show(moved)
+    draft = of(stand.until(FrameReady), FrameReady)[-1].frame
+    assert draft.request.draft and draft.request.size[0] < SIZE[0]
+    assert draft.pixels.shape[:2] == draft.request.size[::-1]
+    stand.clock.now += 0.2
+    stand.engine.show(moved)
+    full = of(stand.until(FrameReady), FrameReady)[-1].frame
+    assert not full.request.draft and full.request.size == SIZE
+
+
+def test_a_quick_renderer_needs_no_drafts(stand, view):
+    opened(stand)
+    stand.rest(view)
+    stand.engine.show(replace(view, camera=fly(view.camera, 0.1, 0, 0)))
+    assert not of(stand.until(FrameReady), FrameReady)[-1].frame.request.draft
+
+
+def test_moving_the_divider_draws_no_side_again(stand, view):
+    opened(stand)
+    stand.rest(replace(view, layout="wipe"))
+    drawn = len(stand.renderer.drawn)
+    events = stand.rest(replace(view, layout="wipe", wipe=0.25))
+    assert len(stand.renderer.drawn) == drawn
+    picture = of(events, FrameReady)[-1].frame.pixels
+    assert picture[0, 119, 1] == 1.0 and picture[0, 120, 1] == pytest.approx(0.1)
+
+
+def test_the_slider_does_not_draw_the_original_again(stand, view):
+    opened(stand)
+    stand.rest(replace(view, layout="wipe"))
+    before = len(stand.renderer.drawn)
+    stand.rest(replace(view, layout="wipe", compression=CompressionSettings(keep=0.3)))
+    assert [len(drawn[0]) for drawn in stand.renderer.drawn[before:]] == [300]
+
+
+def test_the_view_is_measured_at_rest(stand, view):
+    opened(stand)
+    frame = of(stand.rest(view), FrameReady)[-1].frame
+    # Green differs by 0.9 in one of three channels.
+    assert frame.psnr["compressed"] == pytest.approx(10 * torch.log10(torch.tensor(3 / 0.81)).item(), abs=1e-3)
+
+
+def test_a_failed_open_keeps_the_scene_and_its_scoring_goes_on(stand, view):
+    stand.engine.open("a")
+    stand.until(SceneOpened)
+    scene = stand.engine.scene
+    stand.engine.open("bad.ply")
+    events = stand.until(Failed) + stand.quiet()
+    assert "bad.ply" in str(of(events, Failed)[0].error)
+    assert not of(events, SceneOpened)
+    assert len(stand.engine.scene.cloud) == len(scene.cloud)
+    stand.engine.poll()
+    stand.quiet()
+    assert stand.engine.ready
+
+
+def test_a_failed_open_without_a_scene_leaves_nothing_open(stand, view):
+    stand.engine.open("bad.ply")
+    stand.until(Failed)
+    stand.quiet()
+    stand.engine.show(view)
+    assert stand.engine.scene is None and stand.renderer.drawn == []
+
+
+def test_another_scene_replaces_the_first_with_its_sizes_and_pictures(stand, view):
+    opened(stand)
+    stand.rest(view)
+    opened(stand, "b")
+    events = stand.rest(view)
+    assert of(events, FrameReady)[-1].frame.request.original is stand.engine.scene.cloud
+    assert of(events, SizeKnown)[-1] == SizeKnown(500, 50, exact=True)
+
+
+def test_the_size_is_estimated_at_once_and_exact_after_a_rest(stand, view):
+    opened(stand)
+    stand.rest(view)
+    changed = replace(view, compression=CompressionSettings(keep=0.2))
+    stand.engine.show(changed)
+    assert of(stand.engine.poll(), SizeKnown) == [SizeKnown(2200, 200, exact=False)]
+    assert of(stand.rest(changed), SizeKnown)[-1] == SizeKnown(2000, 200, exact=True)
+    stand.engine.show(view)
+    assert of(stand.engine.poll(), SizeKnown) == [SizeKnown(1000, 100, exact=True)], "known from before"
+
+
+def test_restoration_is_shown_once_it_is_done(stand, view):
+    opened(stand)
+    events = stand.rest(replace(view, restoring=True))
+    frame = of(events, FrameRestored)[-1].frame
+    assert frame.sides == ("restored",) and frame.pixels[0, 0, 2] == 1.0
+    assert len(stand.restorer.given) == 1
+    plain = of(events, FrameReady)[0].frame
+    assert plain.sides == ("compressed",), "until it is done the pane says what it shows"
+
+
+def test_a_restoration_of_an_old_view_is_not_shown(stand, view):
+    opened(stand)
+    stand.rest(view)
+    stand.restorer.gate = threading.Event()
+    restoring = replace(view, restoring=True)
+    stand.engine.show(restoring)
+    stand.until(FrameReady)
+    stand.clock.now += 0.2
+    stand.engine.show(restoring)
+    assert stand.restorer.entered.wait(20)
+    moved = replace(restoring, camera=fly(view.camera, 0.25, 0, 0))
+    stand.engine.show(moved)
+    stand.until(FrameReady)
+    stand.restorer.gate.set()
+    events = stand.rest(moved)
+    shown = of(events, FrameRestored)
+    assert shown and all(event.frame.request.camera == moved.camera for event in shown)
+    assert shown[-1].frame.pixels[0, 0, 0] == pytest.approx(0.5)
+
+
+def test_other_restoration_settings_restore_again_without_drawing(stand, view):
+    opened(stand)
+    stand.rest(replace(view, restoring=True))
+    drawn = len(stand.renderer.drawn)
+    weaker = replace(view, restoring=True, restore=replace(view.restore, strength=0.5))
+    events = stand.rest(weaker)
+    assert of(events, FrameRestored)[-1].frame.pixels[0, 0, 2] == 0.5
+    assert len(stand.renderer.drawn) == drawn
+
+
+def test_a_renderer_that_runs_out_of_memory_is_told_in_words_and_tried_again(stand, view):
+    opened(stand)
+    stand.renderer.error = MemoryError()
+    stand.engine.show(view)
+    failed = of(stand.until(Failed), Failed)[0]
+    assert "memory" in str(failed.error) and isinstance(failed.error, BackendError)
+    stand.renderer.error = None
+    stand.engine.show(replace(view, camera=fly(view.camera, 0.1, 0, 0)))
+    assert of(stand.until(FrameReady), FrameReady)
+
+
+def test_saving_writes_what_the_slider_shows(stand, view, tmp_path):
+    opened(stand)
+    stand.engine.save(tmp_path / "x.exgs", replace(view, compression=CompressionSettings(keep=0.25)))
+    assert of(stand.until(Saved), Saved) == [Saved(tmp_path / "x.exgs", 2500)]
+    _, cloud, meta = stand.saved[0]
+    assert len(cloud) == 250 and meta["compression"]["keep"] == 0.25 and meta["original_gaussians"] == 1000
+
+
+def test_saving_before_there_is_a_compressed_scene_says_so(stand, view, tmp_path):
+    with pytest.raises(BackendError, match="scored"):
+        stand.engine.save(tmp_path / "x.exgs", view)
+
+
+def test_a_capture_has_its_own_size_and_is_restored(stand, view, tmp_path):
+    opened(stand)
+    wide = replace(view, size=(300, 200), restoring=True)
+    stand.engine.capture(tmp_path / "x.png", wide, {"a": 1})
+    stand.until(Saved)
+    _, picture, meta = stand.saved[0]
+    assert picture.shape == (200, 300, 3) and meta == {"a": 1}
+    assert picture[0, 0].tolist() == pytest.approx([0.25, 0.1, 1.0])
+
+
+def test_another_voxel_size_ranks_again(stand, view):
+    opened(stand)
+    stand.rest(view)
+    ranked = stand.engine._ranked
+    stand.rest(replace(view, compression=CompressionSettings(voxel_size=0.5)))
+    assert stand.engine._ranked is not ranked and stand.engine._ranked.voxel_size == 0.5
+
+
+def test_cancelling_the_scoring_leaves_the_original_and_it_can_be_asked_for_again(stand, view):
+    entered, hold = threading.Event(), threading.Event()
+    score = stand.engine._stages.score
+
+    def slow(cloud, up, renderer, report):
+        entered.set()
+        assert hold.wait(20)
+        report(0.5, "half")
+        return score(cloud, up, renderer, report)
+
+    stand.engine._stages = replace(stand.engine._stages, score=slow)
+    stand.engine.open("a")
+    stand.until(SceneOpened)
+    assert entered.wait(20)
+    stand.engine.cancel("score")
+    hold.set()
+    stand.quiet()
+    assert not stand.engine.ready and stand.engine.scene is not None
+    stand.engine.score()
+    stand.until(Scored)
