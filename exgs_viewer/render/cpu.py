@@ -120,7 +120,8 @@ def _visible_splats(scratch, cloud, camera, size, settings):
     degree = min(settings.sh_degree, cloud.sh_degree)
     values = [tensor.numpy() for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities)]
     view = _view_constants(camera, size, settings.near)
-    stage.project(*values, _sh_rows(cloud), degree, view, *size, staging, keys, counts)
+    places = scratch.array("places", (n,), np.int32)
+    stage.project(*values, _sh_rows(cloud), degree, view, *size, staging, places, keys, counts)
     starts = np.cumsum(counts) - counts
     count = int(counts.sum())
     packed = scratch.array("packed", (count,), np.uint64)
@@ -128,7 +129,7 @@ def _visible_splats(scratch, cloud, camera, size, settings):
     stage.radix_sort(packed, keys, count, PARTS)
     splats = scratch.array("splats", (count, stage.FIELDS), np.float32)
     ids = scratch.array("ids", (count,), np.int32)
-    stage.gather(staging, keys, count, splats, ids)
+    stage.gather(staging, places, keys, count, splats, ids)
     return splats, ids
 
 

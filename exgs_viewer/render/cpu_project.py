@@ -20,9 +20,10 @@ BLOCK = 2048
 FIELDS = 16
 """float32 values of a splat: exactly one cache line, since rows are gathered in depth order."""
 
-X, Y, A, B, C, OPACITY, RED, GREEN, BLUE, DEPTH, TAU, RADIUS_X, RADIUS_Y = range(13)
+X, Y, A, B, C, OPACITY, RED, GREEN, BLUE, DEPTH, TAU, RADIUS_X, RADIUS_Y, INVERSE_C, CURVE, TALLEST = range(FIELDS)
 """Columns of a splat: centre (px), conic a b c of a dx^2 + 2 b dx dy + c dy^2, opacity, colour, depth (world units),
-tau = 2 ln(255 opacity) beyond which alpha < 1/255, half extents of that ellipse (px)."""
+tau = 2 ln(255 opacity) beyond which alpha < 1/255, half extents of that ellipse (px); 1 / c, (a c - b^2) / c^2 and the
+dx at which dy is largest, which cutting the ellipse with a tile needs (px)."""
 
 TAU_MOST = F(2 * math.log(255.0))
 DILATION = F(0.3)
@@ -52,11 +53,12 @@ def sh_basis(x, y, z, degree, basis):
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
-def project(means, scales, quats, opacities, sh, degree, view, width, height, staging, keys, counts):
+def project(means, scales, quats, opacities, sh, degree, view, width, height, staging, places, keys, counts):
     """Project every Gaussian; survivors of culling go to their block's staging rows.
 
     view [24]: world-to-camera rotation (9, rows), translation (3), focal, cx, cy, limit x, limit y, near, camera
-    position (3). staging [N, FIELDS], keys [N] uint64 (depth bits, staging row), counts [blocks] survivors.
+    position (3). staging [N, FIELDS], places [N] which Gaussian a staging row is, keys [N] uint64 (depth bits, staging
+    row), counts [blocks] survivors.
     """
     r00, r01, r02, r10, r11, r12 = view[0], view[1], view[2], view[3], view[4], view[5]
     r20, r21, r22, t0, t1, t2 = view[6], view[7], view[8], view[9], view[10], view[11]
@@ -117,6 +119,9 @@ def project(means, scales, quats, opacities, sh, degree, view, width, height, st
             staging[row, A], staging[row, B], staging[row, C] = yy * inverse, -xy * inverse, xx * inverse
             staging[row, OPACITY], staging[row, DEPTH], staging[row, TAU] = opacity, z, tau
             staging[row, RADIUS_X], staging[row, RADIUS_Y] = radius_x, radius_y
+            inverse_xx = F(1) / xx
+            staging[row, INVERSE_C], staging[row, CURVE] = det * inverse_xx, det * inverse_xx * inverse_xx
+            staging[row, TALLEST] = xy / yy * radius_y
             d0, d1, d2 = m0 - p0, m1 - p1, m2 - p2
             norm = F(1) / math.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
             sh_basis(d0 * norm, d1 * norm, d2 * norm, degree, basis)
@@ -127,7 +132,7 @@ def project(means, scales, quats, opacities, sh, degree, view, width, height, st
                 blue += basis[k] * sh[i, 3 * k + 2]
             red, green, blue = max(red, F(0)), max(green, F(0)), max(blue, F(0))
             staging[row, RED], staging[row, GREEN], staging[row, BLUE] = red, green, blue
-            staging[row, FIELDS - 1] = F(i - first)
+            places[row] = i
             # Positive floats sort like their bits.
             keys[row] = (np.uint64(np.float32(z).view(np.uint32)) << np.uint64(32)) | np.uint64(row)
             kept += 1
@@ -168,13 +173,13 @@ def radix_sort(keys, other, count, parts):
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def gather(staging, keys, count, splats, ids):
+def gather(staging, places, keys, count, splats, ids):
     """splats [count, FIELDS] in depth order, ids [count] their Gaussians' indices."""
     for j in prange(count):
         row = keys[j] & np.uint64(0xFFFFFFFF)
         for k in range(FIELDS):
             splats[j, k] = staging[row, k]
-        ids[j] = np.int64(row) // BLOCK * BLOCK + np.int64(staging[row, FIELDS - 1])
+        ids[j] = places[row]
 
 
 @njit(parallel=True, cache=True, nogil=True)

@@ -14,12 +14,15 @@ from numba import njit, prange
 
 from exgs_viewer.render.cpu_project import (
     BLUE,
+    CURVE,
     DEPTH,
+    FIELDS,
     GREEN,
+    INVERSE_C,
     OPACITY,
     RADIUS_X,
-    RADIUS_Y,
     RED,
+    TALLEST,
     TAU,
     TILE,
     A,
@@ -32,6 +35,8 @@ from exgs_viewer.render.cpu_project import (
 
 ALPHA_MIN, ALPHA_MAX, T_MIN = F(1 / 255.0), F(0.999), F(1e-4)
 U = np.uint64
+FAR = F(8)
+"""exp(-FAR) < 1/255: beyond it alpha is 0 anyway, and denormal numbers would cost a hundred cycles each."""
 SHARE = 16
 """Splats between two looks at whether the whole tile is opaque already."""
 
@@ -39,19 +44,35 @@ SHARE = 16
 @njit(inline="always")
 def rows_of(splats, j, left, top, bottom):
     """First and last pixel row in [top, bottom] where splat j reaches the tile whose first column is `left`."""
-    px, py = splats[j, X], splats[j, Y]
-    a, b, c, tau = splats[j, A], splats[j, B], splats[j, C], splats[j, TAU]
-    radius_x, inverse_c = splats[j, RADIUS_X], F(1) / c
+    px, py, radius_x, tallest = splats[j, X], splats[j, Y], splats[j, RADIUS_X], splats[j, TALLEST]
     low = max(-radius_x, F(left) + F(0.5) - px)
     high = min(radius_x, F(left) + F(15.5) - px)
-    tallest = -b / a * splats[j, RADIUS_Y]
-    slope, level, curve = -b * inverse_c, tau * inverse_c, (a * c - b * b) * inverse_c * inverse_c
+    slope, level, curve = -splats[j, B] * splats[j, INVERSE_C], splats[j, TAU] * splats[j, INVERSE_C], splats[j, CURVE]
     up, down = min(high, max(low, tallest)), min(high, max(low, -tallest))
     y_high = slope * up + math.sqrt(max(F(0), level - curve * up * up))
     y_low = slope * down - math.sqrt(max(F(0), level - curve * down * down))
     first = max(top, math.ceil(py + y_low - F(0.5)))
     last = min(bottom, math.floor(py + y_high - F(0.5)))
     return first, last
+
+
+@njit(inline="always")
+def fetch(splats, lists, begin, end, batch):
+    """Copy the next splats of a tile side by side, so that their cache misses overlap instead of queueing."""
+    for k in range(begin, end):
+        j = lists[k]
+        for field in range(FIELDS):
+            batch[k - begin, field] = splats[j, field]
+    return end - begin
+
+
+@njit(inline="always")
+def any_alive(buffer):
+    """Whether any pixel of the tile still lets light through; a sum, since that is what LLVM vectorises."""
+    alive = F(0)
+    for i in range(256):
+        alive += F(1) if buffer[i] > F(0) else F(0)
+    return alive > F(0)
 
 
 @njit(inline="always")
@@ -77,46 +98,42 @@ def draw(splats, offsets, lists, workers, tiles_x, background, color, alpha, dep
     tiles = offsets.shape[0] - 1
     for worker in prange(workers):
         buffer = np.empty(5 * 256, np.float32)  # transmittance, red, green, blue, depth
+        batch = np.empty((SHARE, FIELDS), np.float32)
         for tile in range(worker, tiles, workers):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
             bottom = min(height, top + TILE) - 1
             buffer[:256] = F(1)
             buffer[256:] = F(0)
-            looked = 0
-            for k in range(offsets[tile], offsets[tile + 1]):
-                j = lists[k]
-                first, last = rows_of(splats, j, left, top, bottom)
-                a, b, c, opacity = splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY]
-                red, green, blue, z = splats[j, RED], splats[j, GREEN], splats[j, BLUE], splats[j, DEPTH]
-                dx0 = F(left) + F(0.5) - splats[j, X]
-                half_a, dy0 = F(0.5) * a, F(0.5) - splats[j, Y]
-                for y in range(first, last + 1):
-                    dy = F(y) + dy0
-                    linear, constant = b * dy, F(0.5) * c * dy * dy
-                    o = U((y - top) * 16)
-                    for step in range(16):
-                        i = o + U(step)
-                        dx = F(step) + dx0
-                        x = (half_a * dx + linear) * dx + constant
-                        al = min(ALPHA_MAX, opacity * exp_minus(x))
-                        al = al if (al >= ALPHA_MIN and x < F(8)) else F(0)
-                        t = buffer[i]
-                        weight = al * t
-                        rest = t - weight
-                        live = rest > T_MIN
-                        weight = weight if live else F(0)
-                        buffer[i] = rest if live else -abs(t)
-                        buffer[i + U(256)] += weight * red
-                        buffer[i + U(512)] += weight * green
-                        buffer[i + U(768)] += weight * blue
-                        buffer[i + U(1024)] += weight * z
-                looked += 1
-                if looked % SHARE == 0:
-                    most = F(0)
-                    for i in range(256):
-                        most = max(most, buffer[i])
-                    if most <= F(0):
-                        break
+            for begin in range(offsets[tile], offsets[tile + 1], SHARE):
+                shared = fetch(splats, lists, begin, min(offsets[tile + 1], begin + SHARE), batch)
+                for j in range(shared):
+                    first, last = rows_of(batch, j, left, top, bottom)
+                    a, b, c, opacity = batch[j, A], batch[j, B], batch[j, C], batch[j, OPACITY]
+                    red, green, blue, z = batch[j, RED], batch[j, GREEN], batch[j, BLUE], batch[j, DEPTH]
+                    dx0 = F(left) + F(0.5) - batch[j, X]
+                    half_a, dy0 = F(0.5) * a, F(0.5) - batch[j, Y]
+                    for y in range(first, last + 1):
+                        dy = F(y) + dy0
+                        linear, constant = b * dy, F(0.5) * c * dy * dy
+                        o = U((y - top) * 16)
+                        for step in range(16):
+                            i = o + U(step)
+                            dx = F(step) + dx0
+                            x = min(FAR, (half_a * dx + linear) * dx + constant)
+                            al = min(ALPHA_MAX, opacity * exp_minus(x))
+                            al = al if al >= ALPHA_MIN else F(0)
+                            t = buffer[i]
+                            weight = al * t
+                            rest = t - weight
+                            live = rest > T_MIN
+                            weight = weight if live else F(0)
+                            buffer[i] = rest if live else -abs(t)
+                            buffer[i + U(256)] += weight * red
+                            buffer[i + U(512)] += weight * green
+                            buffer[i + U(768)] += weight * blue
+                            buffer[i + U(1024)] += weight * z
+                if not any_alive(buffer):
+                    break
             for y in range(top, bottom + 1):
                 for x in range(left, min(width, left + TILE)):
                     i = (y - top) * 16 + x - left
@@ -135,37 +152,43 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
     tiles = offsets.shape[0] - 1
     for worker in prange(workers):
         buffer = np.empty(256, np.float32)
+        batch = np.empty((SHARE, FIELDS), np.float32)
         for tile in range(worker, tiles, workers):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
             bottom, columns = min(height, top + TILE) - 1, min(width - left, TILE)
             buffer[:] = F(1)
-            for k in range(offsets[tile], offsets[tile + 1]):
-                j = lists[k]
-                first, last = rows_of(splats, j, left, top, bottom)
-                a, b, c, opacity = splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY]
-                dx0 = F(left) + F(0.5) - splats[j, X]
-                half_a, dy0 = F(0.5) * a, F(0.5) - splats[j, Y]
-                through, total, peak = F(0), F(0), F(0)
-                for y in range(first, last + 1):
-                    dy = F(y) + dy0
-                    linear, constant = b * dy, F(0.5) * c * dy * dy
-                    o = U((y - top) * 16)
-                    for step in range(16):
-                        i = o + U(step)
-                        dx = F(step) + dx0
-                        x = (half_a * dx + linear) * dx + constant
-                        al = min(ALPHA_MAX, opacity * exp_minus(x))
-                        al = al if (al >= ALPHA_MIN and x < F(8) and step < columns) else F(0)
-                        t = buffer[i]
-                        weight = al * t
-                        rest = t - weight
-                        live = rest > T_MIN
-                        weight = weight if live else F(0)
-                        buffer[i] = rest if live else -abs(t)
-                        through += t if weight > F(0) else F(0)
-                        total += weight
-                        peak = max(peak, weight)
-                seen[k, 0], seen[k, 1], seen[k, 2] = opacity * through, total, peak
+            seen[offsets[tile] : offsets[tile + 1]] = F(0)
+            for begin in range(offsets[tile], offsets[tile + 1], SHARE):
+                shared = fetch(splats, lists, begin, min(offsets[tile + 1], begin + SHARE), batch)
+                for j in range(shared):
+                    first, last = rows_of(batch, j, left, top, bottom)
+                    a, b, c, opacity = batch[j, A], batch[j, B], batch[j, C], batch[j, OPACITY]
+                    dx0 = F(left) + F(0.5) - batch[j, X]
+                    half_a, dy0 = F(0.5) * a, F(0.5) - batch[j, Y]
+                    through, total, peak = F(0), F(0), F(0)
+                    for y in range(first, last + 1):
+                        dy = F(y) + dy0
+                        linear, constant = b * dy, F(0.5) * c * dy * dy
+                        o = U((y - top) * 16)
+                        for step in range(16):
+                            i = o + U(step)
+                            dx = F(step) + dx0
+                            x = min(FAR, (half_a * dx + linear) * dx + constant)
+                            al = min(ALPHA_MAX, opacity * exp_minus(x))
+                            al = al if (al >= ALPHA_MIN and step < columns) else F(0)
+                            t = buffer[i]
+                            weight = al * t
+                            rest = t - weight
+                            live = rest > T_MIN
+                            weight = weight if live else F(0)
+                            buffer[i] = rest if live else -abs(t)
+                            through += t if weight > F(0) else F(0)
+                            total += weight
+                            peak = weight if weight > peak else peak
+                    k = begin + j
+                    seen[k, 0], seen[k, 1], seen[k, 2] = opacity * through, total, peak
+                if not any_alive(buffer):
+                    break
 
 
 @njit(cache=True, nogil=True)

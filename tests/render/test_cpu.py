@@ -102,3 +102,18 @@ def test_huge_and_tiny_gaussians_are_survived(renderer, camera):
     means[100:120] = 1e7
     output = renderer.render(cloud.replaced(scales=scales, means=means), camera, (96, 64), SETTINGS)
     assert torch.isfinite(output.color).all() and torch.isfinite(output.depth).all()
+
+
+def test_what_a_tile_never_reaches_counts_as_unseen(renderer):
+    """Forty opaque sheets end every ray; the splats behind them are listed but never looked at."""
+    n = 200
+    means = torch.zeros(n, 3)
+    means[:, 2] = torch.linspace(0, 1, n)
+    flat = random_cloud(n, sh_degree=0).replaced(
+        means=means, scales=torch.full((n, 3), 5.0), opacities=torch.ones(n), quats=torch.tensor([[1.0, 0, 0, 0]] * n)
+    )
+    for _ in range(2):  # The second time the scratch memory holds the numbers of the first.
+        camera = look_at((0, 0, -30), (0, 0, 0), (0, -1, 0), fov_y=0.1)
+        seen = renderer.significance(flat, [camera], (64, 64))
+        assert (seen.hits[100:] == 0).all() and (seen.weight[100:] == 0).all() and (seen.peak[100:] == 0).all()
+        assert seen.weight[0] > 0.9 * 64 * 64
