@@ -51,7 +51,8 @@ DEMO = "demo"
 def open_scene(path: str | Path, report: Report = quiet) -> Scene:
     """Read a scene file, a folder of SOG chunks, or the built-in `demo`.
 
-    A cameras.json beside the file fills `cameras`. Raises SceneError with one sentence that names file and problem.
+    A cameras.json beside the file fills `cameras`; where it is broken, that is a warning.
+    Raises SceneError with one sentence that names file and problem.
     """
     if str(path) == DEMO and not Path(path).exists():
         return import_module("exgs_viewer.scene.demo").read(report)
@@ -65,7 +66,10 @@ def open_scene(path: str | Path, report: Report = quiet) -> Scene:
     beside = (path if path.is_dir() else path.parent) / "cameras.json"
     if scene.cameras or not beside.is_file():
         return scene
-    return replace(scene, cameras=tuple(read_cameras(beside)))
+    try:
+        return replace(scene, cameras=tuple(read_cameras(beside)))
+    except SceneError as error:
+        return replace(scene, warnings=(*scene.warnings, str(error)))
 
 
 def save_scene(

@@ -137,7 +137,7 @@ def read_cameras(path: Path) -> list[Camera]:
         return [_from_entry(entry) for entry in entries]
     except OSError as error:
         raise SceneError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         message = f"{path}: not a cameras.json ({error}); expected a list of position, rotation, fy, height."
         raise SceneError(message) from error
 

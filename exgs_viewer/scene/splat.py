@@ -49,6 +49,8 @@ def write(path: Path, cloud: GaussianCloud, meta: dict[str, Any] | None = None, 
 def _check(path: Path, data: np.ndarray) -> None:
     if len(data) == 0:
         raise SceneError(f"{path}: the file is empty.")
+    if data[:4].tobytes() in (b"ply\n", b"ply\r"):
+        raise SceneError(f"{path}: this is a .ply; give it that ending.")
     if set(data[:4096].tolist()) <= TEXT:
         raise SceneError(f"{path}: this is a text file, no .splat.")
     if len(data) % ROW.itemsize:

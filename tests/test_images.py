@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from exgs_viewer import images
+from exgs_viewer.errors import SceneError
+
+
+def rgba(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (9, 13, 4), dtype=np.uint8)
+
+
+def coded(pixels: np.ndarray, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})])
+def test_colour_under_full_transparency_survives(kind, options):
+    pixels = rgba()
+    pixels[::2, :, 3] = 0
+    assert np.array_equal(images.decode_picture(coded(pixels, kind, **options)), pixels)
+
+
+def test_a_picture_without_alpha_is_opaque():
+    pixels = rgba()[..., :3]
+    found = images.decode_picture(coded(pixels, "PNG"))
+    assert np.array_equal(found[..., :3], pixels) and (found[..., 3] == 255).all()
+
+
+def test_the_size_is_read_as_width_and_height():
+    assert images.picture_size(coded(rgba(), "WEBP", lossless=True)) == (13, 9)
+
+
+@pytest.mark.parametrize("make", [torch.from_numpy, lambda array: array], ids=["tensor", "array"])
+def test_a_picture_is_written_to_the_nearest_of_256_steps(tmp_path, make):
+    values = np.linspace(-0.2, 1.2, 9 * 13 * 3, dtype=np.float32).reshape(9, 13, 3)
+    images.write_png(tmp_path / "a.png", make(values))
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))
+    assert pixels.shape == (9, 13, 3)
+    assert np.abs(pixels / 255 - values.clip(0, 1)).max() <= 0.5001 / 255
+    assert torch.equal(images.read_picture(tmp_path / "a.png"), torch.from_numpy(pixels.astype(np.float32) / 255))
+
+
+def test_values_that_are_not_finite_are_written_as_something(tmp_path):
+    images.write_png(tmp_path / "a.png", torch.tensor([[[float("nan"), float("inf"), -float("inf")]]]))
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[[0, 255, 0]]]
+
+
+def test_grey_pictures_keep_16_bits(tmp_path):
+    values = np.linspace(0, 1, 30, dtype=np.float64).reshape(5, 6)
+    images.write_gray16_png(tmp_path / "a.png", torch.from_numpy(values), {"largest": 7.5})
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))
+    assert pixels.max() == 65535 and np.abs(pixels / 65535 - values).max() <= 0.5001 / 65535
+    assert images.read_png_metadata(tmp_path / "a.png") == {"largest": 7.5}
+
+
+def test_metadata_travel_inside_the_picture(tmp_path):
+    metadata = {"camera": {"position": [1.5, -2.0, 1e-7]}, "scene": "größer/走廊.ply", "keep": 0.1, "nothing": None}
+    images.write_png(tmp_path / "a.png", torch.rand(4, 4, 3), metadata)
+    assert images.read_png_metadata(tmp_path / "a.png") == metadata
+
+
+def test_a_picture_of_somebody_else_has_no_metadata(tmp_path):
+    (tmp_path / "a.png").write_bytes(coded(rgba(), "PNG"))
+    (tmp_path / "b.jpg").write_bytes(coded(rgba()[..., :3], "JPEG"))
+    assert images.read_png_metadata(tmp_path / "a.png") is None
+    assert images.read_png_metadata(tmp_path / "b.jpg") is None
+
+
+def test_damaged_metadata_are_called_damaged(tmp_path):
+    images.write_png(tmp_path / "a.png", torch.rand(4, 4, 3), {"keep": 0.1})
+    from PIL import PngImagePlugin
+
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_text(images.METADATA_KEY, "{keep")
+    Image.fromarray(rgba()).save(tmp_path / "a.png", pnginfo=chunks)
+    with pytest.raises(SceneError, match=r"a\.png: the camera and settings stored in this picture are damaged"):
+        images.read_png_metadata(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\x89PNG\r\n\x1a\n", coded(rgba(), "PNG")[:-60]])
+@pytest.mark.parametrize("verb", [images.read_picture, images.read_png_metadata])
+def test_a_broken_picture_gives_one_sentence_with_its_name(tmp_path, data, verb):
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(SceneError, match=r"a\.png: the picture cannot be decoded"):
+        verb(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("verb", [images.read_picture, images.read_png_metadata])
+def test_a_missing_picture_gives_one_sentence(tmp_path, verb):
+    with pytest.raises(SceneError, match=r"a\.png: cannot be read \(No such file"):
+        verb(tmp_path / "a.png")
+
+
+def test_an_absurdly_large_picture_is_not_decoded():
+    data = bytearray(coded(np.zeros((1, 1, 3), np.uint8), "PNG"))
+    data[16:24] = (9000).to_bytes(4, "big") * 2
+    import zlib
+
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    with pytest.raises(SceneError, match="9000 x 9000 pixels are more than can be opened"):
+        images.decode_picture(bytes(data))
+
+
+def test_a_place_that_cannot_be_written_to_gives_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SceneError, match=r"a\.png: cannot be written"):
+        images.write_png(tmp_path / "file" / "a.png", torch.rand(2, 2, 3))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["PNG", "WEBP", "JPEG"]), st.data())
+def test_random_damage_is_either_decoded_or_refused_politely(kind, data):
+    whole = bytearray(coded(rgba()[..., :3], kind))
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    broken = bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    for verb in (images.decode_picture, images.picture_size):
+        try:
+            verb(broken, "it")
+        except SceneError as error:
+            assert str(error).startswith("it: ")
