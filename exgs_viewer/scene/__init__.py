@@ -38,6 +38,7 @@ class Scene:
 FORMATS = {
     ".ply": "exgs_viewer.scene.ply",
     ".splat": "exgs_viewer.scene.splat",
+    ".spz": "exgs_viewer.scene.spz",
     ".sog": "exgs_viewer.scene.sog",
     ".json": "exgs_viewer.scene.sog",
     ".exgs": "exgs_viewer.scene.exgs",

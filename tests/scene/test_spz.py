@@ -1,0 +1,194 @@
+"""Files are packed here row by row with struct after the description of the format; gsplat evaluates the harmonics."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+
+import numpy as np
+import pytest
+import torch
+
+from exgs_viewer.errors import Cancelled, SceneError
+from exgs_viewer.scene import open_scene, spz
+from exgs_viewer.scene.cloud import GaussianCloud
+from tests.conftest import random_cloud
+
+BITS = 12
+
+
+def byte(value: float) -> int:
+    return int(min(max(round(value), 0), 255))
+
+
+def rotation(quat: list[float], version: int) -> bytes:
+    """A rotation w x y z in the format's own frame."""
+    w, *xyz = quat
+    if version == 2:
+        return bytes(byte((math.copysign(1, w) * part + 1) * 127.5) for part in xyz)
+    parts = [*xyz, w]
+    largest = max(range(4), key=lambda place: abs(parts[place]))
+    sign = math.copysign(1, parts[largest])
+    word = largest
+    for place in range(4):
+        if place != largest:
+            part = parts[place] * sign
+            word = word << 10 | (part < 0) << 9 | round(abs(part) * math.sqrt(2) * 511)
+    return struct.pack("<I", word)
+
+
+def unpacked(cloud: GaussianCloud, version: int, sh_degree: int, flags: int = 0) -> bytes:
+    """The file before gzip, of a cloud whose numbers are taken to be in the format's own frame."""
+    columns = [b""] * 6
+    for mean, scale, quat, opacity, sh in zip(
+        *(getattr(cloud, f).tolist() for f in cloud.__dataclass_fields__), strict=True
+    ):
+        columns[0] += b"".join(struct.pack("<i", round(value * 2**BITS))[:3] for value in mean)
+        columns[1] += bytes([byte(opacity * 255)])
+        columns[2] += bytes(byte((value * 0.15 + 0.5) * 255) for value in sh[0])
+        columns[3] += bytes(byte((math.log(value) + 10) * 16) for value in scale)
+        columns[4] += rotation(quat, version)
+        columns[5] += bytes(byte(value * 128 + 128) for coefficient in sh[1:] for value in coefficient)
+    head = struct.pack("<4sIIBBBB", b"NGSP", version, len(cloud), sh_degree, BITS, flags, 0)
+    return head + b"".join(columns)
+
+
+def saved(path, cloud: GaussianCloud, version: int = 3):
+    path.write_bytes(gzip.compress(unpacked(cloud, version, cloud.sh_degree)))
+    return path
+
+
+def matrices(quats: torch.Tensor) -> torch.Tensor:
+    w, x, y, z = quats.double().unbind(1)
+    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)]
+    rows += [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)]
+    rows += [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]
+    return torch.stack(rows, dim=1).reshape(-1, 3, 3)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_a_scene_is_read_and_turned_to_x_right_y_down_z_forward(tmp_path, version, degree):
+    cloud = random_cloud(60, sh_degree=degree)
+    scene = open_scene(saved(tmp_path / "a.spz", cloud, version))
+    found = scene.cloud
+    assert (scene.format, scene.warnings, scene.meta["version"], found.sh_degree) == ("spz", (), version, degree)
+    assert scene.bytes == (tmp_path / "a.spz").stat().st_size
+    turn = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    assert ((found.means - cloud.means @ turn.float()).abs() <= 0.51 / 2**BITS).all()
+    assert ((found.scales.log() - cloud.scales.log()).abs() <= 0.51 / 16).all()
+    assert ((found.opacities - cloud.opacities).abs() <= 0.51 / 255).all()
+    assert ((found.sh[:, 0] - cloud.sh[:, 0]).abs() <= 0.51 / 255 / 0.15).all()
+    # The axes of each Gaussian turn with the frame; which way along an axis is all the same to its covariance.
+    axes, wanted = matrices(found.quats), turn @ matrices(cloud.quats) @ turn
+    assert ((axes - wanted).abs() <= (0.13 if version == 2 else 0.02)).all()
+
+
+def test_colours_seen_from_any_side_turn_with_the_frame(tmp_path):
+    from gsplat.cuda._torch_impl import _eval_sh_bases_fast
+
+    cloud = random_cloud(40, sh_degree=3)
+    cloud = cloud.replaced(sh=cloud.sh.clamp(-0.99, 0.99))
+    found = open_scene(saved(tmp_path / "a.spz", cloud)).cloud
+    sides = torch.nn.functional.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    turned = sides * torch.tensor([1.0, -1.0, -1.0])
+    seen = torch.einsum("sk,nkc->snc", _eval_sh_bases_fast(16, turned)[:, 1:], found.sh[:, 1:])
+    wanted = torch.einsum("sk,nkc->snc", _eval_sh_bases_fast(16, sides)[:, 1:], cloud.sh[:, 1:])
+    assert (seen - wanted).abs().max() < 0.04
+    assert wanted.abs().max() > 0.5
+
+
+def test_colours_of_degree_4_are_cut_to_3_with_a_warning(tmp_path):
+    cloud = random_cloud(5, sh_degree=3)
+    data = unpacked(cloud, 3, 4)
+    rest = np.frombuffer(data[-5 * 45 :], np.uint8).reshape(5, 45)
+    wider = np.concatenate([rest, np.full((5, 27), 255, np.uint8)], axis=1).tobytes()
+    (tmp_path / "a.spz").write_bytes(gzip.compress(data[: -5 * 45] + wider))
+    scene = open_scene(tmp_path / "a.spz")
+    assert scene.cloud.sh_degree == 3 and len(scene.warnings) == 1 and "degree 4" in scene.warnings[0]
+    same = open_scene(saved(tmp_path / "b.spz", cloud)).cloud
+    assert torch.equal(scene.cloud.sh, same.sh)
+
+
+def test_what_follows_the_gaussians_is_left_alone(tmp_path):
+    data = unpacked(random_cloud(9, sh_degree=0), 3, 0, flags=3)
+    (tmp_path / "a.spz").write_bytes(gzip.compress(data + b"an extension"))
+    scene = open_scene(tmp_path / "a.spz")
+    assert len(scene.cloud) == 9 and scene.meta["antialias"] is True
+
+
+def patched(at: int, value: bytes):
+    return lambda data: gzip.compress(data[:at] + value + data[at + len(value) :])
+
+
+BROKEN = {
+    "empty": (lambda data: b"", "the file is empty"),
+    "text": (lambda data: b"once upon a time", "this is no .spz"),
+    "another gzip": (lambda data: gzip.compress(b"once upon a time " * 9), "this is no .spz"),
+    "short gzip": (lambda data: gzip.compress(b"NGSP"), "this is no .spz"),
+    "gzip cut short": (lambda data: gzip.compress(data)[:-300], "damaged or was cut short"),
+    "gzip of the head alone": (lambda data: gzip.compress(data)[:12], "damaged or was cut short"),
+    "Gaussians missing": (lambda data: gzip.compress(data[:-1]), "before its 30 Gaussians are complete"),
+    "version 1": (patched(4, b"\1"), "version 1 is not known"),
+    "version 4 inside gzip": (patched(4, b"\4"), "version 4 is not known"),
+    "version 4": (lambda data: data, "version 4 is not known"),
+    "no Gaussians": (patched(8, bytes(4)), "holds no Gaussians"),
+    "absurd count": (patched(8, b"\xff\xff\xff\x7f"), "2,147,483,647 Gaussians are promised"),
+    "absurd degree": (patched(12, b"\x09"), "make no sense"),
+    "absurd fraction": (patched(13, b"\xff"), "make no sense"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_file_gives_one_sentence_with_file_and_problem(tmp_path, what):
+    change, said = BROKEN[what]
+    (tmp_path / "a.spz").write_bytes(change(unpacked(random_cloud(30, sh_degree=1), 3, 1)))
+    with pytest.raises(SceneError) as caught:
+        open_scene(tmp_path / "a.spz")
+    assert str(tmp_path / "a.spz") in str(caught.value) and said in str(caught.value)
+
+
+def test_damage_that_unpacks_is_found_by_the_checksum(tmp_path):
+    data = unpacked(random_cloud(30, sh_degree=0), 3, 0)
+    stored = bytearray(gzip.compress(data, compresslevel=0))
+    stored[-20] ^= 1
+    (tmp_path / "a.spz").write_bytes(stored)
+    with pytest.raises(SceneError, match="damaged or was cut short"):
+        open_scene(tmp_path / "a.spz")
+
+
+def test_damaged_gzip_gives_one_sentence(tmp_path):
+    whole = saved(tmp_path / "a.spz", random_cloud(30)).read_bytes()
+    for place in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x55
+        (tmp_path / "a.spz").write_bytes(damaged)
+        try:
+            open_scene(tmp_path / "a.spz")
+        except SceneError as error:
+            assert "a.spz" in str(error)
+
+
+@pytest.mark.parametrize("when", [1, 2])
+def test_cancelling_passes_through(tmp_path, when):
+    told = []
+
+    def stop(fraction: float, text: str) -> None:
+        told.append(fraction)
+        if len(told) == when:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        spz.read(saved(tmp_path / "a.spz", random_cloud(30)), stop)
+
+
+@pytest.mark.shared
+def test_a_real_scene_is_decoded_as_splat_transform_decodes_it(scenes):
+    cloud = open_scene(scenes / "tabletop" / "scene.spz").cloud
+    assert len(cloud) == 213944
+    # Row 12345 of the .ply that splat-transform 2.7.1 writes: x y z, log scales, rotation, logit, f_dc.
+    oracle = [-0.612305, -1.41406, -0.856445, -4.4375, -5.5, -4.5625, 0.0857382, -0.992157, -0.0117648, 0.090196]
+    oracle += [0.00784329, -0.222222, -0.771242, -1.11111]
+    parts = (cloud.means, cloud.scales.log(), cloud.quats, torch.logit(cloud.opacities)[:, None], cloud.sh[:, 0])
+    assert torch.cat([part[12345] for part in parts]).tolist() == pytest.approx(oracle, rel=1e-5, abs=1e-6)
