@@ -1,0 +1,150 @@
+"""Views: from where to judge and first see a cloud, which way is up, how large it is. All from geometry alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from exgs_viewer.scene.camera import Camera, Vector, look_at
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.space import Bounds, Hits, Space, axes, cast, quantile_box, subset
+from exgs_viewer.scene.standpoints import (
+    DIRECTIONS,
+    FOV,
+    Candidates,
+    Survey,
+    at_eye_height,
+    candidates,
+    in_frame,
+    looking_about,
+    orbits,
+    rays_through,
+    survey,
+)
+
+VIEWS = 56
+"""Scoring views of a scene."""
+Y_UP, Z_UP = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)
+
+
+def bounds(cloud: GaussianCloud) -> Bounds:
+    """The 5-95 % box of the centres, weighted by opacity: stray Gaussians do not stretch it."""
+    return quantile_box(subset(cloud)[0], 0.05)
+
+
+def extent(cloud: GaussianCloud) -> float:
+    """Longest side of `bounds`, world units."""
+    return max(bounds(cloud).size)
+
+
+def guess_up(cloud: GaussianCloud) -> Vector:
+    """Which way is up: -y, as training tools write, unless the cloud is plainly a room that lies in z.
+
+    A room is wider than high, and floor, ceiling, tables and seats offer more level surface than any pair of walls:
+    where z is the shortest side and the area facing z is half again that facing y, z is up. An object on its own
+    cannot tell (a lying slab is a standing one, turned), so it never overrules the custom.
+    """
+    some, _ = subset(cloud)
+    box = quantile_box(some, 0.05)
+    if box.size[2] > min(box.size):
+        return Y_UP
+    facing = area_facing(some, box)
+    return Z_UP if facing[2] > 1.5 * facing[1] and survey(cloud, Z_UP).kind == "room" else Y_UP
+
+
+def area_facing(cloud: GaussianCloud, box: Bounds) -> Tensor:
+    """[3] float32: opaque area of flat Gaussians in `box` that faces along x, y, z within 18 degrees.
+
+    No Gaussian counts for more than the largest but 0.5 %, so that sky and haze do not decide.
+    """
+    inside = ((cloud.means > torch.tensor(box.low)) & (cloud.means < torch.tensor(box.high))).all(1)
+    scales, order = cloud.scales.sort(1)
+    thin = order[:, :1, None].expand(-1, 3, 1)
+    normal = axes(cloud.quats).gather(2, thin)[:, :, 0]
+    area = scales[:, 1] * scales[:, 2] * cloud.opacities * inside * (scales[:, 0] < 0.5 * scales[:, 1])
+    area = area.minimum(area.sort().values[int(0.995 * (len(area) - 1))])
+    return (area[:, None] * (normal.abs() > 0.95)).sum(0)
+
+
+def scoring_views(cloud: GaussianCloud, up: Vector) -> list[Camera]:
+    """VIEWS cameras that together see the scene as its visitors would; the same ones every time.
+
+    Of many candidates (standpoints in free space, orbits around what is no room) each next camera is the one whose
+    rays end on the surfaces that those before it saw least.
+    """
+    place = survey(cloud, up)
+    offered = candidates(place)
+    return [_camera(place, offered, view) for view in _cover(place, offered, VIEWS)]
+
+
+def first_view(cloud: GaussianCloud, up: Vector, cameras: Sequence[Camera] = ()) -> Camera:
+    """The view to open a scene with: the first of its own cameras that sees something, else the most telling one."""
+    place = survey(cloud, up)
+    for camera in cameras:
+        if sees_something(place, camera):
+            return camera
+    offered = _openings(place)
+    worth = _detail(place, cast(place.space, offered.places, DIRECTIONS))
+    value = worth @ in_frame(offered.aims, place.up).T  # [P, A]
+    return _camera(place, offered, int(value[offered.place, offered.aim].argmax()))
+
+
+def sees_something(place: Survey, camera: Camera) -> bool:
+    """Whether a tenth of the picture shows matter, and not all of it right before the eyes."""
+    hits = cast(place.space, torch.tensor(camera.position)[None], rays_through(camera))
+    struck = hits.cell >= 0
+    if float(struck.float().mean()) < 0.1:
+        return False
+    return float(hits.distance[struck].median()) > 3 * place.space.cell
+
+
+def _openings(place: Survey) -> Candidates:
+    """Views that may open a scene: level from inside a room, else around it a little from above."""
+    inside = place.free[at_eye_height(place)]
+    if place.kind == "room" and len(inside):
+        return looking_about(inside, place.up, pitches=(-0.15,), turns=24)
+    return orbits(place, (0.35,), (0.9,) if place.kind == "object" else (0.4, 0.6), turns=24)
+
+
+def _camera(place: Survey, offered: Candidates, view: int) -> Camera:
+    here = offered.places[offered.place[view]]
+    ahead = here + offered.aims[offered.aim[view]] * place.space.cell * 100
+    return look_at(tuple(here.tolist()), tuple(ahead.tolist()), tuple(place.up.tolist()), FOV)
+
+
+def _cover(place: Survey, offered: Candidates, count: int) -> list[int]:
+    """`count` views, greedily: a ray is worth its surface's detail / (1 + views that saw that surface)."""
+    hits = cast(place.space, offered.places, DIRECTIONS)
+    worth, patch = _detail(place, hits), _patches(place.space, hits.cell)  # [P, D]
+    framed = in_frame(offered.aims, place.up)  # [A, D]
+    seen = torch.zeros(int(patch.max()) + 2)
+    chosen: list[int] = []
+    for _ in range(min(count, len(offered.place))):
+        value = ((worth / (1 + seen[patch])) @ framed.T)[offered.place, offered.aim]
+        value[chosen] = -1
+        best = int(value.argmax())
+        chosen.append(best)
+        shown = patch[offered.place[best]][framed[offered.aim[best]] > 0]
+        seen[shown[shown >= 0].unique()] += 1
+    return chosen
+
+
+def _detail(place: Survey, hits: Hits) -> Tensor:
+    """[P, D] float32: how much there is to see along each ray.
+
+    The root of the number of Gaussians in the ray's footprint, as that grows with the square of the distance; what
+    is farther than most surfaces counts as if it were there, and what is very near counts nothing.
+    """
+    struck = hits.cell >= 0
+    usual = hits.distance[struck].median() if struck.any() else 1.0
+    reach = (hits.distance / usual).clamp_max(1.5)
+    return struck * place.mass[hits.cell].sqrt() * reach * (reach > 0.15)
+
+
+def _patches(space: Space, cells: Tensor) -> Tensor:
+    """The coarse cell (4 x 4 x 4) of each fine one; -1 stays -1."""
+    _, y, z = space.depth.shape
+    coarse = (cells // (y * z) // 4 * (y // 4 + 1) + cells // z % y // 4) * (z // 4 + 1) + cells % z // 4
+    return torch.where(cells >= 0, coarse, cells)
