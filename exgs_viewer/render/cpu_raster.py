@@ -151,12 +151,14 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
     """What each (tile, splat) pair gives: seen [pairs, 3] = sum of hits * opacity * T, sum of weights, peak weight."""
     tiles = offsets.shape[0] - 1
     for worker in prange(workers):
-        buffer = np.empty(256, np.float32)
+        buffer = np.empty(3 * 256, np.float32)  # transmittance; the splat at hand: its weights, T where it hits
         batch = np.empty((SHARE, FIELDS), np.float32)
         for tile in range(worker, tiles, workers):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
             bottom, columns = min(height, top + TILE) - 1, min(width - left, TILE)
-            buffer[:] = F(1)
+            buffer[:256] = F(0)
+            for y in range(bottom - top + 1):
+                buffer[16 * y : 16 * y + columns] = F(1)
             seen[offsets[tile] : offsets[tile + 1]] = F(0)
             for begin in range(offsets[tile], offsets[tile + 1], SHARE):
                 shared = fetch(splats, lists, begin, min(offsets[tile + 1], begin + SHARE), batch)
@@ -165,7 +167,6 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
                     a, b, c, opacity = batch[j, A], batch[j, B], batch[j, C], batch[j, OPACITY]
                     dx0 = F(left) + F(0.5) - batch[j, X]
                     half_a, dy0 = F(0.5) * a, F(0.5) - batch[j, Y]
-                    through, total, peak = F(0), F(0), F(0)
                     for y in range(first, last + 1):
                         dy = F(y) + dy0
                         linear, constant = b * dy, F(0.5) * c * dy * dy
@@ -175,16 +176,21 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
                             dx = F(step) + dx0
                             x = min(FAR, (half_a * dx + linear) * dx + constant)
                             al = min(ALPHA_MAX, opacity * exp_minus(x))
-                            al = al if (al >= ALPHA_MIN and step < columns) else F(0)
+                            al = al if al >= ALPHA_MIN else F(0)
                             t = buffer[i]
                             weight = al * t
                             rest = t - weight
                             live = rest > T_MIN
                             weight = weight if live else F(0)
                             buffer[i] = rest if live else -abs(t)
-                            through += t if weight > F(0) else F(0)
-                            total += weight
-                            peak = weight if weight > peak else peak
+                            buffer[i + U(256)] = weight
+                            buffer[i + U(512)] = t if weight > F(0) else F(0)
+                    through, total, peak = F(0), F(0), F(0)
+                    for i in range((first - top) * 16, (last + 1 - top) * 16):
+                        weight = buffer[256 + i]
+                        through += buffer[512 + i]
+                        total += weight
+                        peak = weight if weight > peak else peak
                     k = begin + j
                     seen[k, 0], seen[k, 1], seen[k, 2] = opacity * through, total, peak
                 if not any_alive(buffer):
