@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ Backend = get_type_hints(Settings)["backend"]
 Restorer = get_type_hints(RestoreSettings)["restorer"]
 DEMO = "demo"
 """The built-in room: scene.DEMO, whose import would bring torch."""
-EXIT_MISTAKE, EXIT_INTERRUPTED = 2, 130
+EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ class Info:
 
     Its format, how many Gaussians, how large, which way is up, what is wrong with it.
 
-    exgs info garden.ply
-    exgs info garden.ply --json | jq .gaussians
+        exgs info garden.ply
+        exgs info garden.ply --json | jq .gaussians
     """
 
     scene: Positional[str]
@@ -276,7 +277,7 @@ class Doctor:
 
     Python, PyTorch, CUDA, graphics, display, cores, weights.
 
-    exgs doctor
+        exgs doctor
     """
 
     json: FlagCreatePairsOff[bool] = False
@@ -309,6 +310,9 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_MISTAKE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `exgs info garden.ply | head -1` has read enough; Python must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
 
 
 def _help() -> str:

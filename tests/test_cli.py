@@ -1,0 +1,323 @@
+"""The commands as a user types them: answers on stdout, everything else on stderr, mistakes in one sentence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from exgs_viewer import cli, terminal
+from exgs_viewer.scene import open_scene, ply
+from exgs_viewer.scene.camera import look_at, write_cameras
+from exgs_viewer.settings import CompressionSettings, RenderSettings, Settings, WindowSettings, save_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZE = ["--size", "96x64"]
+
+
+@pytest.fixture
+def scene(tmp_path, cloud) -> Path:
+    """600 Gaussians of SH degree 3 as a .ply."""
+    path = tmp_path / "ball.ply"
+    ply.write(path, cloud)
+    return path
+
+
+@pytest.fixture
+def cameras(tmp_path) -> Path:
+    path = tmp_path / "views.json"
+    places = [(0, 0, -2.5), (2.5, 0, 0), (0, 0, 2.5)]
+    write_cameras(path, [look_at(place, (0, 0, 0), (0, -1, 0)) for place in places], (96, 64))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def two_small_scoring_views(monkeypatch):
+    """What is scored from where is the business of other tests; here it only takes long."""
+    views = [look_at(place, (0, 0, 0), (0, -1, 0)) for place in [(0, 0, -2.5), (0, 0, 2.5)]]
+    monkeypatch.setattr("exgs_viewer.scene.views.scoring_views", lambda cloud, up: views)
+    monkeypatch.setattr("exgs_viewer.compress.scores.SCORING_SIZE", (96, 72))
+
+
+@pytest.fixture
+def window(monkeypatch) -> list:
+    """Stands in for the window: what `run` was called with."""
+    calls = []
+    fake = types.ModuleType("exgs_viewer.app.window")
+    fake.run = lambda *arguments: calls.append(arguments) or 0
+    monkeypatch.setitem(sys.modules, "exgs_viewer.app.window", fake)
+    monkeypatch.setattr("exgs_viewer.app.window", fake, raising=False)
+    monkeypatch.setattr("exgs_viewer.doctor.display_problem", lambda: None)
+    return calls
+
+
+def told(capsys, *words: object) -> dict:
+    """The one JSON object that a command prints."""
+    assert cli.main([*map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def mistake(capsys, *words: object) -> str:
+    """The one line that a command prints when the user is wrong."""
+    assert cli.main([*map(str, words)]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("exgs: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_help_needs_no_torch():
+    code = "import sys\nfrom exgs_viewer import cli\ncli.main(['--help'])\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in cli.COMMANDS:
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_shows_an_example_of_itself(capsys, name):
+    with pytest.raises(SystemExit) as ending:
+        cli.main([name, "--help"])
+    assert ending.value.code == 0
+    assert f"\n    exgs {name}" in capsys.readouterr().out
+
+
+def test_every_compression_setting_is_a_flag_with_its_bounds(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["compress", "--help"])
+    text = capsys.readouterr().out
+    for flag in ("--keep 0.01..1", "--voxel-size auto", "--sh-degree 0..3", "--amplification 0.5..3"):
+        assert flag in text
+
+
+def test_info_says_what_the_file_holds(capsys, scene, cloud):
+    answer = told(capsys, "info", scene)
+    assert answer["format"] == "ply"
+    assert answer["gaussians"] == len(cloud)
+    assert answer["sh_degree"] == 3
+    assert answer["bytes"] == scene.stat().st_size
+    # The yardstick is the file without its text header.
+    assert 0 < answer["bytes"] - answer["ply_bytes"] < 2000
+    assert torch.allclose(torch.tensor(answer["bounds"]["max"]), cloud.means.amax(0))
+    assert torch.tensor(answer["up"]).norm() == pytest.approx(1)
+    assert answer["warnings"] == []
+
+
+def test_info_reads_as_words_too(capsys, scene):
+    assert cli.main(["info", str(scene)]) == 0
+    assert "gaussians     600\n" in capsys.readouterr().out
+
+
+def test_warnings_go_to_stderr(capsys, tmp_path, cloud):
+    broken = cloud.means.clone()
+    broken[7] = float("nan")
+    ply.write(tmp_path / "nan.ply", cloud.replaced(means=broken))
+    assert cli.main(["info", str(tmp_path / "nan.ply"), "--json"]) == 0
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert answer["gaussians"] == len(cloud) - 1
+    assert printed.err == "".join(f"exgs: warning: {warning}\n" for warning in answer["warnings"])
+    assert len(answer["warnings"]) == 1
+
+
+def test_compress_keeps_the_share_and_tells_the_truth(capsys, tmp_path, scene):
+    out = tmp_path / "small.exgs"
+    answer = told(capsys, "compress", scene, "-o", out, "--keep", "0.25")
+    assert (answer["gaussians_in"], answer["gaussians_out"]) == (600, 150)
+    assert len(open_scene(out).cloud) == 150
+    assert answer["bytes_in"] == scene.stat().st_size
+    assert answer["bytes_out"] == out.stat().st_size
+    assert answer["ratio"] == pytest.approx(answer["ply_bytes"] / answer["bytes_out"])
+    assert set(answer["seconds"]) == {"open", "score", "select", "encode"}
+
+
+def test_the_small_file_remembers_where_up_is(capsys, tmp_path, scene):
+    told(capsys, "compress", scene, "-o", tmp_path / "small.exgs")
+    up = told(capsys, "info", scene)["up"]
+    assert list(open_scene(tmp_path / "small.exgs").up) == up
+
+
+def test_smaller_budgets_are_subsets_of_larger_ones(capsys, tmp_path, scene):
+    kept = {}
+    for keep in ("0.1", "0.5"):
+        told(capsys, "compress", scene, "-o", tmp_path / "small.exgs", "--keep", keep)
+        kept[keep] = {tuple(row) for row in open_scene(tmp_path / "small.exgs").cloud.opacities.unsqueeze(1).tolist()}
+    assert kept["0.1"] < kept["0.5"]
+
+
+@pytest.mark.parametrize(("flag", "same"), [(["--voxel-size", "auto"], True), (["--voxel-size", "5"], False)])
+def test_the_voxel_size_may_be_auto(capsys, tmp_path, scene, flag, same):
+    for name, extra in {"plain": [], "flag": flag}.items():
+        told(capsys, "compress", scene, "-o", tmp_path / f"{name}.exgs", *extra)
+    plain, flagged = (open_scene(tmp_path / f"{name}.exgs").meta["compression"] for name in ("plain", "flag"))
+    assert (plain == flagged) == same
+
+
+@pytest.mark.parametrize("keep", ["0", "1.01", "-3", "nan"])
+def test_a_share_out_of_bounds_is_told(capsys, tmp_path, scene, keep):
+    error = mistake(capsys, "compress", scene, "-o", tmp_path / "x.exgs", f"--keep={keep}")
+    assert error == f"exgs: --keep {keep}: must lie between 0.01 and 1.\n"
+    assert not (tmp_path / "x.exgs").exists()
+
+
+def test_a_compression_that_fails_leaves_the_old_file(capsys, tmp_path, scene, monkeypatch):
+    out = tmp_path / "small.exgs"
+    out.write_bytes(b"precious")
+    monkeypatch.setattr("exgs_viewer.settings.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("exgs_viewer.compress.scores.cached_score", lambda cloud, *_: cloud.opacities)
+    assert "No space left" in mistake(capsys, "compress", scene, "-o", out)
+    assert out.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(("name", "says"), [("small.ply", "must end in .exgs"), ("folder.exgs", "this is a folder")])
+def test_a_bad_output_is_told_before_the_work(capsys, tmp_path, scene, name, says):
+    (tmp_path / "folder.exgs").mkdir()
+    assert says in mistake(capsys, "compress", scene, "-o", tmp_path / name)
+
+
+def test_render_draws_the_view_that_a_camera_sees(capsys, tmp_path, scene, cameras):
+    out = tmp_path / "view.png"
+    answer = told(capsys, "render", scene, "--cameras", cameras, "--index", 1, "-o", out, *SIZE)
+    assert answer["pictures"] == [str(out)]
+    from exgs_viewer import render
+    from exgs_viewer.images import read_picture
+    from exgs_viewer.scene.camera import read_cameras
+
+    meant = render.open_renderer("reference").render(
+        open_scene(scene).cloud, read_cameras(cameras)[1], (96, 64), RenderSettings()
+    )
+    assert (read_picture(out) - meant.color).abs().max() < 3 / 255
+
+
+def test_render_draws_every_camera_into_a_folder(capsys, tmp_path, scene, cameras):
+    answer = told(capsys, "render", scene, "--cameras", cameras, "-o", tmp_path / "all", *SIZE)
+    assert answer["pictures"] == [str(tmp_path / "all" / f"{number:04d}.png") for number in range(3)]
+    assert len({Path(path).read_bytes() for path in answer["pictures"]}) == 3
+
+
+def test_render_without_cameras_sees_the_scene(capsys, tmp_path, scene):
+    told(capsys, "render", scene, "-o", tmp_path / "first.png", *SIZE)
+    picture = Image.open(tmp_path / "first.png")
+    assert picture.size == (96, 64)
+    assert max(high for _, high in picture.getextrema()) > 60
+
+
+def test_render_draws_what_compression_and_repair_leave(capsys, tmp_path, scene, cameras):
+    view = ["--cameras", cameras, "--index", 0, *SIZE]
+    whole = told(capsys, "render", scene, *view, "-o", tmp_path / "whole.png")
+    small = told(capsys, "render", scene, *view, "-o", tmp_path / "small.png", "--keep", "0.1")
+    told(capsys, "render", scene, *view, "-o", tmp_path / "fixed.png", "--keep", "0.1", "--restore", "inpaint")
+    assert (whole["gaussians"], small["gaussians"]) == (600, 60)
+    assert len({(tmp_path / f"{name}.png").read_bytes() for name in ("whole", "small", "fixed")}) == 3
+
+
+def test_coverage_and_distance_are_drawn_in_16_bits(capsys, tmp_path, scene, cameras):
+    for mode in ("alpha", "depth"):
+        out = tmp_path / f"{mode}.png"
+        told(capsys, "render", scene, "--cameras", cameras, "--index", 0, "-o", out, "--mode", mode, *SIZE)
+        assert Image.open(out).mode.startswith("I")
+        low, high = Image.open(out).getextrema()
+        assert low == 0
+        assert high > 60000
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--index", "3"], "--index 3"),
+        (["--index", "-1"], "--index -1"),
+        ([], "3 pictures need a folder"),
+        (["--size", "96"], "--size 96: must be WIDTHxHEIGHT"),
+        (["--size", "0x20"], "--size 0x20"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_is_told(capsys, tmp_path, scene, cameras, words, says):
+    assert says in mistake(capsys, "render", scene, "--cameras", cameras, "-o", tmp_path / "x.png", *words)
+
+
+def test_an_index_needs_cameras(capsys, tmp_path, scene):
+    assert "--cameras" in mistake(capsys, "render", scene, "--index", "0", "-o", tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("command", [["info"], ["view"], ["compress", "-o", "x.exgs"], ["render", "-o", "x.png"]])
+def test_a_missing_scene_is_named(capsys, window, tmp_path, command):
+    assert "nowhere.ply" in mistake(capsys, command[0], tmp_path / "nowhere.ply", *command[1:])
+    assert window == []
+
+
+def test_an_unknown_word_is_answered_with_the_nearest_command(capsys):
+    assert "did you mean 'compress'?" in mistake(capsys, "compres")
+    assert "the commands are view, info" in mistake(capsys, "zebra")
+
+
+def test_a_typing_error_ends_with_code_2(capsys, scene):
+    with pytest.raises(SystemExit) as ending:
+        cli.main(["info", str(scene), "--jsn"])
+    assert ending.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_an_interrupt_is_quiet(capsys, monkeypatch, scene):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("exgs_viewer.scene.open_scene", interrupted)
+    assert cli.main(["info", str(scene)]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("words", [[], ["view"], ["demo"], ["view", "demo"]])
+def test_without_a_scene_the_demo_opens(window, words):
+    assert cli.main(words) == 0
+    assert window == [(Settings(), "demo", None, 0)]
+
+
+def test_a_scene_alone_is_viewed(window, scene):
+    assert cli.main([str(scene)]) == 0
+    assert window[0][1] == str(scene)
+
+
+def test_flags_stand_above_the_settings_of_the_last_session(window):
+    stored = Settings(compression=CompressionSettings(keep=0.3, sh_degree=2), window=WindowSettings(width=1000))
+    save_settings(stored)
+    assert cli.main(["--keep", "0.5", "--render.sh-degree", "1"]) == 0
+    assert window[0][0] == Settings(
+        compression=CompressionSettings(keep=0.5, sh_degree=2),
+        window=WindowSettings(width=1000),
+        render=RenderSettings(sh_degree=1),
+    )
+
+
+def test_a_screenshot_comes_after_some_frames(window, tmp_path):
+    assert cli.main(["view", "--screenshot", str(tmp_path / "w.png"), "--frames", "7"]) == 0
+    assert window[0][2:] == (tmp_path / "w.png", 7)
+
+
+def test_no_display_is_one_sentence(capsys, window, monkeypatch):
+    monkeypatch.setattr("exgs_viewer.doctor.display_problem", lambda: "There is no display.")
+    assert mistake(capsys, "view") == "exgs: There is no display.\n"
+    assert window == []
+
+
+def test_a_reader_who_leaves_early_sees_no_traceback(scene):
+    command = f"{sys.executable} -m exgs_viewer info {scene} | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_progress_off_a_terminal_is_sparse(capsys, monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
+    with terminal.progress() as report:
+        for step in range(9):
+            report(step / 9, "working")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [" 22%  working", " 56%  working", " 89%  working"]
