@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from exgs_viewer.app import pace, work
 from exgs_viewer.app.frames import Frames, Timing
-from exgs_viewer.app.stages import SizeOf, Stages, real_stages
+from exgs_viewer.app.stages import SizeModel, Stages, real_stages
 from exgs_viewer.app.state import (
     Event,
     Failed,
@@ -41,6 +42,7 @@ from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Size, Vector
 from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
 
+_log = logging.getLogger(__name__)
 REST = 0.15
 """Seconds without movement after which the full picture is drawn."""
 SETTLE = 0.3
@@ -86,7 +88,7 @@ class Engine:
         self._repaired: Repaired | None = None
         self._repair_asked: tuple | None = None
         self._sizes: dict[tuple[Ranked, CompressionSettings], int] = {}
-        self._estimates: dict[tuple[Ranked, int], SizeOf] = {}
+        self._model: SizeModel | None = None
         self._refused: set[Any] = set()
 
     # What the window may read.
@@ -138,7 +140,7 @@ class Engine:
 
     def open(self, path: str, up: Vector | None = None) -> None:
         """Open a scene in the background; `up` overrides what the file says. The open one stays until it is there."""
-        self._jobs.cancel("open", "score", "rank", "size")
+        self._jobs.cancel("open", "score", "rank", "model", "size")
         self._jobs.submit("open", lambda report: work.open_scene(self._stages, self._ready(report), path, up, report))
 
     def score(self) -> None:
@@ -154,7 +156,7 @@ class Engine:
         """Write the compressed scene as .exgs in the background. Raises BackendError before it is scored."""
         if self._ranked is None or view.camera is None:
             raise BackendError("There is no compressed scene to save yet; wait until it is scored.")
-        ranked, meta = self._ranked, work.saved_meta(self._opened, view.compression, view.camera)
+        ranked, meta = self._ranked, work.saved_meta(self._stages, self._opened, view.compression, view.camera)
         self._jobs.submit("save", lambda report: work.save(self._stages, path, ranked, view.compression, meta, report))
 
     def capture(self, path: Path, view: ViewState, meta: dict[str, Any]) -> None:
@@ -194,7 +196,7 @@ class Engine:
             self._drawing.submit(request)
         self._ask_for_repair(view.restore)
         if self.ready and now - max(self._moved_at, self._changed_at) >= SETTLE:
-            self._follow(view.compression)
+            self._follow(view)
 
     def _notice(self, view: ViewState, now: float) -> None:
         """Stamp what moves: the camera, what changes the compressed picture, or anything at all."""
@@ -271,21 +273,18 @@ class Engine:
 
     # Ranking and sizes.
 
-    def _follow(self, compression: CompressionSettings) -> None:
+    def _follow(self, view: ViewState) -> None:
         """What is due once the sliders have come to rest: another ranking, or the exact size."""
-        names, ranked = self._jobs.names(), self._ranked
+        names, ranked, compression, stages = self._jobs.names(), self._ranked, view.compression, self._stages
         if compression.voxel_size != ranked.voxel_size:
             if "rank" not in names and ("rank", compression.voxel_size) not in self._refused:
                 scene = replace(self._opened.scene, cloud=ranked.cloud)
                 self._jobs.submit(
-                    "rank",
-                    lambda report: work.rank(self._stages, scene, ranked.significance, compression, report),
+                    "rank", lambda report: work.rank(stages, scene, ranked.significance, compression, report)
                 )
         elif self._size_missing(compression) and "size" not in names:
-            estimate = self._estimates.get((ranked, compression.sh_degree))
-            self._jobs.submit(
-                "size", lambda report: work.measure_size(self._stages, ranked, compression, estimate, report)
-            )
+            meta = work.saved_meta(stages, self._opened, compression, view.camera)
+            self._jobs.submit("size", lambda report: work.measure_size(stages, ranked, compression, meta, report))
 
     def _size_missing(self, compression: CompressionSettings) -> bool:
         key = (self._ranked, compression)
@@ -299,8 +298,9 @@ class Engine:
         exact = self._sizes.get((self._ranked, compression))
         if exact is not None:
             self._events.append(SizeKnown(exact, count, exact=True))
-        elif (estimate := self._estimates.get((self._ranked, compression.sh_degree))) is not None:
-            self._events.append(SizeKnown(round(estimate(count)), count, exact=False))
+        elif self._model is not None:
+            degree = min(compression.sh_degree, self._ranked.cloud.sh_degree)
+            self._events.append(SizeKnown(self._model.bytes(count, degree), count, exact=False))
 
     # Answers.
 
@@ -358,11 +358,15 @@ class Engine:
                 self._events.append(SceneOpened(opened.scene, opened.camera, opened.up, opened.extent, done.seconds))
             case "score" | "rank", ranking:
                 self._take_ranking(ranking, done)
+            case "model", modelled if modelled.ranked is self._ranked:
+                self._model = modelled.model
+                self._tell_size_again()
             case "size", sized if sized.ranked is self._ranked:
-                self._estimates[(sized.ranked, sized.compression.sh_degree)] = sized.estimate
                 self._sizes[(sized.ranked, sized.compression)] = sized.bytes
-                if self._view:
-                    self._tell_size(self._view.compression)
+                if self._model is not None:
+                    degree = min(sized.compression.sh_degree, sized.ranked.cloud.sh_degree)
+                    self._model = self._model.learned(sized.count, degree, sized.bytes)
+                self._tell_size_again()
             case _, Saved() as saved:
                 self._events.append(saved)
 
@@ -373,9 +377,14 @@ class Engine:
             return  # Made for a scene that is no longer the open one.
         self._opened = replace(self._opened, scene=replace(self._opened.scene, cloud=ranking.ranked.cloud))
         self._ranked = ranking.ranked
-        self._estimates[(ranking.ranked, ranking.sh_degree)] = ranking.estimate
         if done.name == "score":
             self._events.append(Scored(done.seconds))
+        self._model = None
+        self._jobs.cancel("model")
+        self._jobs.submit("model", lambda report: work.model_sizes(self._stages, ranking.ranked, report))
+        self._tell_size_again()
+
+    def _tell_size_again(self) -> None:
         if self._view:
             self._tell_size(self._view.compression)
 

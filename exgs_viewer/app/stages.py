@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -16,8 +16,12 @@ from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import CompressionSettings, Report
 
-SizeOf = Callable[[int], int]
-"""Estimated bytes of so many of a ranked cloud's first Gaussians."""
+
+class SizeModel(Protocol):
+    """Estimates the bytes of a ranked cloud's first Gaussians, better with every size it has learned."""
+
+    def bytes(self, count: int, sh_degree: int) -> int: ...
+    def learned(self, count: int, sh_degree: int, size: int) -> SizeModel: ...
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,11 @@ class Stages:
     """[N] significance."""
     rank: Callable[[GaussianCloud, Tensor, float], Tensor]
     """[N] int64, most important first, for a voxel size."""
-    estimate: Callable[[GaussianCloud, CompressionSettings], SizeOf]
-    encode: Callable[[GaussianCloud, Report], int]
-    """Exact bytes of a compressed cloud."""
+    size_model: Callable[[GaussianCloud, Report], SizeModel]
+    encode: Callable[[GaussianCloud, dict[str, Any], Report], int]
+    """Exact bytes of a compressed cloud with its metadata."""
+    metadata: Callable[[Scene, CompressionSettings], dict[str, Any]]
+    """What a saved .exgs says about the scene it came from."""
     write: Callable[[Path, GaussianCloud, dict[str, Any], Report], int]
     """Write an .exgs and read it back; bytes."""
     write_png: Callable[[Path, Tensor, dict[str, Any]], None]
@@ -45,6 +51,7 @@ class Stages:
 
 def real_stages() -> Stages:
     """The functions of this program. Imported late: the window stands before they are loaded."""
+    from exgs_viewer.compress.codec import size_model
     from exgs_viewer.compress.scores import cached_score
     from exgs_viewer.compress.select import rank
     from exgs_viewer.images import write_png
@@ -64,14 +71,9 @@ def real_stages() -> Stages:
         extent=extent,
         score=score,
         rank=rank,
-        estimate=_estimate,
-        encode=lambda cloud, report: len(exgs.encode(cloud, {}, report)),
+        size_model=size_model,
+        encode=lambda cloud, meta, report: len(exgs.encode(cloud, meta, report)),
+        metadata=exgs.metadata,
         write=exgs.write,
         write_png=write_png,
     )
-
-
-def _estimate(ranked: GaussianCloud, compression: CompressionSettings) -> SizeOf:
-    from exgs_viewer.compress.codec import SizeModel
-
-    return SizeModel.of(ranked.with_sh_degree(compression.sh_degree)).bytes

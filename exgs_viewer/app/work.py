@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_key
-from exgs_viewer.app.stages import SizeOf, Stages
+from exgs_viewer.app.stages import SizeModel, Stages
 from exgs_viewer.app.state import FrameRequest, Ranked, Repaired, Saved
 from exgs_viewer.pipeline import cut, restore
 from exgs_viewer.render import Renderer, RenderOutput
@@ -30,23 +30,28 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """A scene's cloud in order of importance, with the size model that goes with the order."""
+    """A scene's cloud in order of importance."""
 
     scene: Scene
     """The scene it was made for."""
     ranked: Ranked
-    sh_degree: int
-    """What the estimate was made for."""
-    estimate: SizeOf
+
+
+@dataclass(frozen=True, eq=False)
+class Modelled:
+    """The size estimate of a ranking."""
+
+    ranked: Ranked
+    model: SizeModel
 
 
 @dataclass(frozen=True, eq=False)
 class Sized:
-    """Exact bytes of one compression, and the estimate for its SH degree."""
+    """Exact bytes of one compression."""
 
     ranked: Ranked
     compression: CompressionSettings
-    estimate: SizeOf
+    count: int
     bytes: int
 
 
@@ -87,29 +92,26 @@ def rank(stages: Stages, scene: Scene, significance: Any, compression: Compressi
     report(0.97, "Ranking the Gaussians")
     order = stages.rank(scene.cloud, significance, compression.voxel_size)
     ranked = Ranked(scene.cloud.take(order.to(scene.cloud.device)), significance[order], compression.voxel_size)
-    report(0.99, "Calibrating the size estimate")
-    return Ranking(scene, ranked, compression.sh_degree, stages.estimate(ranked.cloud, compression))
+    return Ranking(scene, ranked)
+
+
+def model_sizes(stages: Stages, ranked: Ranked, report: Report) -> Modelled:
+    """Sample what the bytes of a ranking will be."""
+    return Modelled(ranked, stages.size_model(ranked.cloud, report))
 
 
 def measure_size(
-    stages: Stages, ranked: Ranked, compression: CompressionSettings, estimate: SizeOf | None, report: Report
+    stages: Stages, ranked: Ranked, compression: CompressionSettings, meta: dict[str, Any], report: Report
 ) -> Sized:
     """Encode what `compression` leaves, only to know its bytes."""
-    estimate = estimate or stages.estimate(ranked.cloud, compression)
-    return Sized(ranked, compression, estimate, stages.encode(cut(ranked.cloud, compression), report))
+    kept = cut(ranked.cloud, compression)
+    return Sized(ranked, compression, len(kept), stages.encode(kept, meta, report))
 
 
-def saved_meta(opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:
-    """What a saved .exgs says about itself: where it came from, how it was made, which side is up, where to stand."""
-    scene = opened.scene
-    return {
-        "source": scene.path.name if scene.path else scene.format,
-        "compression": asdict(compression),
-        "up": list(opened.up),
-        "camera": asdict(camera),
-        "original_gaussians": len(scene.cloud),
-        "original_ply_bytes": scene.cloud.ply_bytes,
-    }
+def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:
+    """What a saved .exgs says about itself; it opens with the view it was saved from, and the same side up."""
+    scene = replace(opened.scene, up=opened.up, cameras=(camera, *opened.scene.cameras))
+    return stages.metadata(scene, compression)
 
 
 def save(

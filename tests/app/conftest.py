@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import pytest
 import torch
@@ -76,6 +76,16 @@ class FakeRestorer:
         result = image.clone()
         result[..., 2] = settings.strength
         return result
+
+
+class FakeModel:
+    """Every Gaussian takes 11 bytes, it thinks."""
+
+    def bytes(self, count, sh_degree):
+        return 11 * count
+
+    def learned(self, count, sh_degree, size):
+        return self
 
 
 class Clock:
@@ -157,8 +167,9 @@ def stand():
         extent=lambda cloud: 2.0,
         score=lambda cloud, up, renderer, report: cloud.sh[:, 0, 0].clone(),
         rank=lambda cloud, significance, voxel: torch.argsort(significance, descending=True, stable=True),
-        estimate=lambda cloud, compression: lambda count: 11 * count,
-        encode=lambda cloud, report: 10 * len(cloud),
+        size_model=lambda cloud, report: FakeModel(),
+        encode=lambda cloud, meta, report: 10 * len(cloud),
+        metadata=lambda scene, compression: {"compression": asdict(compression), "camera": scene.cameras[0]},
         write=write,
         write_png=write_png,
     )

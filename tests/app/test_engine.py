@@ -229,7 +229,7 @@ def test_saving_writes_what_the_slider_shows(stand, view, tmp_path):
     stand.engine.save(tmp_path / "x.exgs", replace(view, compression=CompressionSettings(keep=0.25)))
     assert of(stand.until(Saved), Saved) == [Saved(tmp_path / "x.exgs", 2500)]
     _, cloud, meta = stand.saved[0]
-    assert len(cloud) == 250 and meta["compression"]["keep"] == 0.25 and meta["original_gaussians"] == 1000
+    assert len(cloud) == 250 and meta["compression"]["keep"] == 0.25 and meta["camera"] == view.camera
 
 
 def test_saving_before_there_is_a_compressed_scene_says_so(stand, view, tmp_path):

@@ -1,0 +1,77 @@
+"""The desk: engine, session, picture and panels put together; loaded while the window already stands."""
+
+from __future__ import annotations
+
+import time
+
+import dearpygui.dearpygui as dpg
+
+from exgs_viewer.app.dialogs import Chooser
+from exgs_viewer.app.engine import Engine
+from exgs_viewer.app.glfw import Glfw
+from exgs_viewer.app.modals import Modals
+from exgs_viewer.app.panels import Panels
+from exgs_viewer.app.session import Session
+from exgs_viewer.app.sinks import open_sink
+from exgs_viewer.app.theme import Fonts
+from exgs_viewer.app.viewport import Viewport
+from exgs_viewer.settings import Settings
+
+LONGEST_STEP = 0.1
+"""Seconds of movement per frame at most: after a hitch nobody wants to land behind a wall."""
+
+
+class Desk:
+    """Everything inside the window. `step` once per turn of the main loop."""
+
+    def __init__(self, settings: Settings, fonts: Fonts, glfw: Glfw):
+        self._glfw = glfw
+        sink = open_sink(dpg.add_texture_registry())
+        self.session = Session(settings, Engine(settings.backend, notify=glfw.wake, as_bytes=sink.as_bytes))
+        self._chooser = Chooser(glfw.wake)
+        self._modals = Modals(fonts, self.session, self._chooser)
+        self.session.asker = self._modals
+        self._viewport = Viewport(fonts, sink, self.session, self._keys_blocked)
+        self._panels = Panels(fonts, self.session)
+        glfw.on_drop(self._dropped)
+        self._size = (0, 0)
+        self._at = time.perf_counter()
+        self._shown: tuple = ()
+
+    def _keys_blocked(self) -> bool:
+        """Whether keys belong to a widget or a question."""
+        return self._panels.typing or self._modals.open
+
+    def _dropped(self, paths: list[str]) -> None:
+        if paths:
+            self.session.open(paths[0])
+
+    def step(self, size: tuple[int, int]) -> bool:
+        """Read input, move, show what is new; whether anything on the screen changed."""
+        now = time.perf_counter()
+        seconds, self._at = min(now - self._at, LONGEST_STEP), now
+        if size != self._size and min(size) > 0:
+            self._size = size
+            self._viewport.place(self._panels.place(*size))
+        session = self.session
+        session.set_size(self._viewport.size)
+        session.nav = self._viewport.step(session.nav, session.view, seconds, self._glfw.focused())
+        self._chooser.poll()
+        frame = session.step()
+        if frame is not None:
+            self._viewport.show(frame)
+        shown = (session.panel(), session.overlay())
+        self._panels.show(shown[0])
+        self._viewport.overlay(shown[1])
+        changed = frame is not None or shown != self._shown
+        self._shown = shown
+        return changed
+
+    @property
+    def awake(self) -> bool:
+        """Whether frames must go on without input."""
+        return self.session.awake or self._viewport.flying_keys or self._viewport.dragging
+
+    def close(self) -> None:
+        """Stop the workers and remember the settings."""
+        self.session.close()

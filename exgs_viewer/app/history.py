@@ -1,0 +1,33 @@
+"""Undo and redo of parameters: plain values, one entry per change that came to rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+DEPTH = 100
+
+
+@dataclass(frozen=True)
+class History:
+    """Values that were, the one that is, and those that were undone."""
+
+    now: Any
+    past: tuple[Any, ...] = ()
+    future: tuple[Any, ...] = ()
+
+    def changed(self, value: Any) -> History:
+        """`value` came to rest; what was undone is gone."""
+        return self if value == self.now else History(value, (*self.past, self.now)[-DEPTH:])
+
+    def undone(self) -> History:
+        """One step back, if there is one."""
+        if not self.past:
+            return self
+        return History(self.past[-1], self.past[:-1], (self.now, *self.future))
+
+    def redone(self) -> History:
+        """One step forth, if there is one."""
+        if not self.future:
+            return self
+        return replace(self, now=self.future[0], past=(*self.past, self.now), future=self.future[1:])

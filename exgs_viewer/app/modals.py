@@ -1,0 +1,122 @@
+"""Questions: which file to open, where to save, how large a picture. The desktop's dialog where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import dearpygui.dearpygui as dpg
+
+from exgs_viewer.app.dialogs import Chooser, open_command, save_command
+from exgs_viewer.app.theme import Fonts
+
+SIZES = {"Window": None, "1920 × 1080": (1920, 1080), "3840 × 2160": (3840, 2160)}
+LARGEST = 16384
+
+
+class Answers(Protocol):
+    """Who hears what the user chose."""
+
+    def open(self, path: str) -> None: ...
+    def save(self, path: Path) -> None: ...
+    def capture(self, path: Path, size: tuple[int, int]) -> None: ...
+
+
+class Modals:
+    """Small windows over everything; at most one is open."""
+
+    def __init__(self, fonts: Fonts, answers: Answers, chooser: Chooser):
+        self._fonts, self._answers, self._chooser = fonts, answers, chooser
+        self._window: int | str | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether a question is on the screen, so that keys belong to it."""
+        return self._window is not None and dpg.does_item_exist(self._window) and dpg.is_item_shown(self._window)
+
+    def ask_open(self, folder: Path) -> None:
+        """Let the user choose a scene."""
+        command = open_command("Open a scene", folder)
+        if command:
+            self._chooser.ask(command, self._answers.open)
+            return
+        self._close()
+        with dpg.file_dialog(
+            label="Open a scene", modal=True, width=self._fonts.px(760), height=self._fonts.px(480),
+            default_path=str(folder), callback=self._file_chosen, cancel_callback=lambda: self._close(),
+        ) as self._window:  # fmt: skip
+            for ending in (".*", ".ply", ".splat", ".sog", ".exgs", ".json", ".png"):
+                dpg.add_file_extension(ending)
+
+    def _file_chosen(self, sender: int, chosen: dict) -> None:
+        paths = list(chosen.get("selections", {}).values()) or [chosen.get("file_path_name", "")]
+        self._close()
+        if paths[0]:
+            self._answers.open(paths[0])
+
+    def ask_save(self, path: Path) -> None:
+        """Ask where the compressed scene shall go."""
+        field = self._begin("Save the compressed scene", path)
+        self._finish("Save", lambda: self._answers.save(Path(dpg.get_value(field)).expanduser()), field)
+
+    def ask_screenshot(self, path: Path, size: tuple[int, int]) -> None:
+        """Ask where the picture shall go, and how large it shall be."""
+        field = self._begin("Save the picture", path)
+        with dpg.group(horizontal=True, parent=self._window):
+            width = dpg.add_input_int(width=self._fonts.px(90), step=0, default_value=size[0])
+            dpg.add_text("×")
+            height = dpg.add_input_int(width=self._fonts.px(90), step=0, default_value=size[1])
+            dpg.add_text("pixels")
+            for label, preset in SIZES.items():
+                dpg.add_button(label=label, user_data=preset or size, callback=lambda sender, data, chosen: (
+                    dpg.set_value(width, chosen[0]), dpg.set_value(height, chosen[1])))  # fmt: skip
+
+        def done() -> None:
+            wanted = (min(max(dpg.get_value(side), 16), LARGEST) for side in (width, height))
+            self._answers.capture(Path(dpg.get_value(field)).expanduser(), tuple(wanted))
+
+        self._finish("Save", done, field)
+
+    def _begin(self, title: str, path: Path) -> int | str:
+        self._close()
+        px = self._fonts.px
+        middle = dpg.get_viewport_client_width() // 2 - px(300), dpg.get_viewport_client_height() // 3
+        self._window = dpg.add_window(
+            label=title, modal=True, no_resize=True, no_collapse=True, pos=middle, width=px(600)
+        )
+        with dpg.group(horizontal=True, parent=self._window):
+            native = save_command(title, path)
+            field = dpg.add_input_text(width=px(-1 if native is None else -100), default_value=str(path))
+            if native:
+                dpg.add_button(
+                    label="Browse…",
+                    width=-1,
+                    callback=lambda: self._chooser.ask(
+                        save_command(title, Path(dpg.get_value(field))), lambda chosen: dpg.set_value(field, chosen)
+                    ),
+                )
+        return field
+
+    def _finish(self, label: str, done, field: int | str) -> None:
+        def confirm() -> None:
+            if dpg.get_value(field).strip():
+                done()
+                self._close()
+
+        dpg.add_spacer(height=self._fonts.px(4), parent=self._window)
+        with dpg.group(horizontal=True, parent=self._window):
+            dpg.add_button(label=label, width=self._fonts.px(110), callback=confirm)
+            dpg.add_button(label="Cancel", width=self._fonts.px(110), callback=lambda: self._close())
+        self._confirm = confirm
+
+    def key(self, name: str) -> None:
+        """Enter confirms, Escape closes."""
+        if name == "Enter":
+            self._confirm()
+        elif name == "Escape":
+            self._close()
+
+    def _close(self) -> None:
+        if self._window is not None and dpg.does_item_exist(self._window):
+            dpg.delete_item(self._window)
+        self._window = None

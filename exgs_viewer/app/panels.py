@@ -1,0 +1,307 @@
+"""The panel of forms at the left and the status line at the bottom; drawn from one frozen state."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import dearpygui.dearpygui as dpg
+
+from exgs_viewer.app import theme
+from exgs_viewer.app.readout import PanelState
+from exgs_viewer.app.state import LAYOUTS, MODES
+from exgs_viewer.app.theme import Fonts
+from exgs_viewer.app.widgets import Choice, Knob, Scale, explain, knob_of, knob_table, sentence_of
+from exgs_viewer.settings import CompressionSettings, Range, RenderSettings, RestoreSettings, WindowSettings
+
+WIDTH = 348
+"""Design pixels of the panel."""
+STATUS = 30
+"""Design pixels of the status line."""
+LAYOUT_WORDS = {"single": "Single", "wipe": "Wipe", "side": "Side", "difference": "Diff"}
+MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Coverage"}
+
+
+class Actions(Protocol):
+    """What the panel asks for."""
+
+    def set_compression(self, **values: Any) -> None: ...
+    def set_render(self, **values: Any) -> None: ...
+    def set_restore(self, **values: Any) -> None: ...
+    def set_view(self, **values: Any) -> None: ...
+    def set_fov(self, degrees: float) -> None: ...
+    def set_speed(self, speed: float) -> None: ...
+    def set_flying(self, flying: bool) -> None: ...
+    def open(self, path: str) -> None: ...
+    def ask_open(self) -> None: ...
+    def ask_save(self) -> None: ...
+    def ask_screenshot(self) -> None: ...
+    def score(self) -> None: ...
+    def cancel(self, job: str) -> None: ...
+    def home(self) -> None: ...
+    def frame_all(self) -> None: ...
+    def turn_over(self) -> None: ...
+    def toggle_help(self) -> None: ...
+
+
+class Panels:
+    """The items of the panel and the status line. `show(state)` changes what differs from the last state."""
+
+    def __init__(self, fonts: Fonts, actions: Actions):
+        self._fonts, self._do = fonts, actions
+        self._state: PanelState | None = None
+        self._themes()
+        self._knobs: dict[str, Knob] = {}
+        side = theme.flat_window((fonts.px(14), fonts.px(12)), theme.PANEL)
+        with dpg.window(no_title_bar=True, no_move=True, no_resize=True, no_close=True, no_collapse=True) as self.panel:
+            self._scene_section()
+            self._size_section()
+            self._compression_section()
+            self._compare_section()
+            self._restore_section()
+            self._view_section()
+        dpg.bind_item_theme(self.panel, side)
+        self._status_line()
+
+    def _themes(self) -> None:
+        self._lit = theme.button_theme(theme.ACCENT_DARK, theme.ACCENT_DARK, (255, 255, 255))
+        self._plain = theme.button_theme(theme.FIELD, theme.HOVER)
+        self._main = theme.button_theme(theme.ACCENT_DARK, (52, 112, 196), (255, 255, 255))
+        colors = {"plain": theme.DIM, "good": theme.GOOD, "bad": theme.BAD, "warn": theme.WARN, "text": theme.TEXT}
+        self._text = {name: theme.text_color(color) for name, color in colors.items()}
+
+    # Building.
+
+    def _title(self, text: str) -> None:
+        dpg.add_spacer(height=self._fonts.px(2))
+        dpg.add_separator()
+        dpg.add_spacer(height=self._fonts.px(1))
+        item = dpg.add_text(text.upper())
+        dpg.bind_item_theme(item, self._text["plain"])
+        if self._fonts.small:
+            dpg.bind_item_font(item, self._fonts.small)
+
+    def _dim(self, text: str = "", **options: Any) -> int | str:
+        item = dpg.add_text(text, **options)
+        dpg.bind_item_theme(item, self._text["plain"])
+        return item
+
+    def _scene_section(self) -> None:
+        px = self._fonts.px
+        with dpg.group(horizontal=True):
+            opener = dpg.add_button(label="Open…", width=px(92), callback=lambda: self._do.ask_open())
+            explain(opener, "Open a scene: .ply, .splat, .sog, .exgs or a screenshot made here. Or drop it here.")
+            with dpg.group():
+                recent = dpg.add_button(label="Recent", width=px(80))
+                with dpg.popup(recent, mousebutton=dpg.mvMouseButton_Left) as self._recent_popup:
+                    pass
+            keys = dpg.add_button(label="Keys", width=px(64), callback=lambda: self._do.toggle_help())
+            explain(keys, "What the mouse and the keys do (H or F1).")
+        self._scene = dpg.add_text("No scene open", wrap=px(WIDTH - 28))
+        self._facts = self._dim("Open one, or drop a file on the window.", wrap=px(WIDTH - 28))
+        self._warnings = dpg.add_button(label="", small=True, show=False)
+        dpg.bind_item_theme(self._warnings, self._text["warn"])
+        with dpg.popup(self._warnings, mousebutton=dpg.mvMouseButton_Left):
+            self._warning_text = dpg.add_text("", wrap=px(420))
+
+    def _size_section(self) -> None:
+        px = self._fonts.px
+        self._title("Compressed size")
+        self._size = dpg.add_text("–")
+        if self._fonts.large:
+            dpg.bind_item_font(self._size, self._fonts.large)
+        self._size_lines = [self._dim(""), self._dim("")]
+        with dpg.group(horizontal=True):
+            self._save = dpg.add_button(label="Save .exgs…", width=px(156), callback=lambda: self._do.ask_save())
+            dpg.bind_item_theme(self._save, self._main)
+            explain(self._save, "Write the compressed scene and read it back (Ctrl+S).")
+            shot = dpg.add_button(label="Screenshot…", width=-1, callback=lambda: self._do.ask_screenshot())
+            explain(shot, "Save the picture at any size, with camera and settings inside (F12 saves it at once).")
+        self._score = dpg.add_button(label="Score the scene", width=-1, show=False, callback=lambda: self._do.score())
+
+    def _compression_section(self) -> None:
+        self._title("Compression")
+        change = self._do.set_compression
+        with knob_table(self._fonts):
+            self._add(CompressionSettings, "keep", lambda value: change(keep=value))
+            self._add(CompressionSettings, "sh_degree", lambda value: change(sh_degree=value))
+            self._add(CompressionSettings, "amplification", lambda value: change(amplification=value))
+            # The range in settings.py is open-ended; the scene says what makes sense, so the slider counts in voxels.
+            voxel = Scale(Range(8.0, 512.0, "voxels", log=True))
+            tip = f"{sentence_of(CompressionSettings, 'voxel_size')} Counted here in voxels along the scene."
+            self._knobs["voxels"] = Knob("Voxels across", voxel, tip, self._voxels)
+        self._kept = self._dim("")
+
+    def _voxels(self, across: float) -> None:
+        """64 across is what `auto` takes."""
+        extent = self._state.extent if self._state else 1.0
+        self._do.set_compression(voxel_size=0.0 if abs(across - 64) < 0.5 else extent / across)
+
+    def _add(self, settings_type: type, name: str, change: Any) -> None:
+        self._knobs[name] = knob_of(settings_type, name, change)
+
+    def _compare_section(self) -> None:
+        self._title("Compare")
+        layouts = {layout: LAYOUT_WORDS[layout] for layout in LAYOUTS}
+        self._layout = Choice(layouts, (self._lit, self._plain), lambda value: self._do.set_view(layout=value))
+        sides = {"original": "Original", "compressed": "Compressed"}
+        self._shown = Choice(sides, (self._lit, self._plain), lambda value: self._do.set_view(shown=value))
+        with dpg.group() as self._gain_group, knob_table(self._fonts):
+            tip = "How much the difference of the two pictures is amplified."
+            scale = Scale(Range(1.0, 32.0, "x", log=True))
+            self._knobs["gain"] = Knob("Amplify", scale, tip, lambda value: self._do.set_view(gain=value))
+        self._quality = self._dim("")
+        self._hint = self._dim("C next layout · hold Tab for the other side")
+        for item in (self._hint,):
+            if self._fonts.small:
+                dpg.bind_item_font(item, self._fonts.small)
+
+    def _restore_section(self) -> None:
+        self._title("Restore")
+        self._restoring = dpg.add_checkbox(
+            label="Repair the compressed picture (R)",
+            callback=lambda sender, value: self._do.set_view(restoring=value),
+        )
+        with dpg.group() as self._restore_group:
+            with knob_table(self._fonts):
+                self._add(RestoreSettings, "strength", lambda value: self._do.set_restore(strength=value))
+            self._restorer = self._dim("")
+
+    def _view_section(self) -> None:
+        px = self._fonts.px
+        self._title("View")
+        self._flying = Choice(
+            {"orbit": "Orbit", "fly": "Fly"}, (self._lit, self._plain), lambda how: self._do.set_flying(how == "fly")
+        )
+        with knob_table(self._fonts):
+            self._add(WindowSettings, "fov_degrees", self._do.set_fov)
+            self._add(WindowSettings, "fly_speed", self._do.set_speed)
+        with dpg.table(header_row=False, pad_outerX=False, policy=dpg.mvTable_SizingStretchSame):
+            for _ in range(3):
+                dpg.add_table_column()
+            with dpg.table_row():
+                explain(dpg.add_button(label="Home", width=-1, callback=lambda: self._do.home()), "First view (Home)")
+                explain(dpg.add_button(label="Frame", width=-1, callback=lambda: self._do.frame_all()), "All of it (F)")
+                explain(
+                    dpg.add_button(label="Flip up", width=-1, callback=lambda: self._do.turn_over()), "Turn it over (U)"
+                )
+        modes = {mode: MODE_WORDS[mode] for mode in MODES}
+        self._mode = Choice(modes, (self._lit, self._plain), lambda value: self._do.set_view(mode=value))
+        with dpg.tree_node(label="Drawing"):
+            with knob_table(self._fonts):
+                self._knobs["draw_sh"] = knob_of(
+                    RenderSettings, "sh_degree", lambda value: self._do.set_render(sh_degree=value)
+                )
+                self._add(RenderSettings, "near", lambda value: self._do.set_render(near=value))
+            self._background = dpg.add_color_edit(
+                label="Background",
+                no_alpha=True,
+                width=px(168),
+                callback=lambda sender, color: self._do.set_render(background=tuple(part for part in color[:3])),
+            )
+
+    def _status_line(self) -> None:
+        px = self._fonts.px
+        with (
+            dpg.window(
+                no_title_bar=True, no_move=True, no_resize=True, no_close=True, no_scrollbar=True
+            ) as self.status,
+            dpg.group(horizontal=True),
+        ):
+            self._drawn_by = self._dim("Starting…")
+            self._told = dpg.add_text("")
+            self._bar = dpg.add_progress_bar(width=px(300), height=px(18), show=False)
+            self._stop = dpg.add_button(label="Cancel", small=True, show=False, callback=self._cancel)
+        dpg.bind_item_theme(self.status, theme.flat_window((px(14), px(6)), (19, 21, 25)))
+
+    def _cancel(self) -> None:
+        if self._state and self._state.progress:
+            self._do.cancel(self._state.progress[0])
+
+    # Placing and showing.
+
+    def place(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Lay the panel and the status line into a window; the rectangle (x, y, width, height) left for the picture."""
+        panel, status = self._fonts.px(WIDTH), self._fonts.px(STATUS)
+        dpg.configure_item(self.panel, pos=(0, 0), width=panel, height=height - status)
+        dpg.configure_item(self.status, pos=(0, height - status), width=width, height=status)
+        return panel, 0, max(64, width - panel), max(64, height - status)
+
+    @property
+    def typing(self) -> bool:
+        """Whether a key belongs to a widget now."""
+        return any(knob.active for knob in self._knobs.values()) or dpg.is_item_active(self._background)
+
+    def show(self, state: PanelState) -> None:
+        """Show `state`."""
+        last, self._state = self._state, state
+        if state == last:
+            return
+        self._show_scene(state)
+        self._show_compression(state)
+        self._show_view(state)
+        self._show_status(state, last)
+        if last is None or last.recent != state.recent:
+            self._show_recent(state.recent)
+
+    def _show_scene(self, state: PanelState) -> None:
+        dpg.set_value(self._scene, state.scene or "No scene open")
+        dpg.set_value(self._facts, state.facts or "Open one, or drop a file on the window.")
+        count = len(state.warnings)
+        dpg.configure_item(self._warnings, show=count > 0, label=f"{count} warning{'s' * (count != 1)}")
+        dpg.set_value(self._warning_text, "\n\n".join(state.warnings))
+
+    def _show_recent(self, recent: tuple[str, ...]) -> None:
+        dpg.delete_item(self._recent_popup, children_only=True)
+        for path in recent or ("demo",):
+            dpg.add_menu_item(
+                label=path,
+                parent=self._recent_popup,
+                user_data=path,
+                callback=lambda sender, data, chosen: self._do.open(chosen),
+            )
+
+    def _show_compression(self, state: PanelState) -> None:
+        compression = state.view.compression
+        dpg.set_value(self._size, state.size or "–")
+        for item, text in zip(self._size_lines, state.size_lines, strict=True):
+            dpg.set_value(item, text)
+        for name in ("keep", "sh_degree", "amplification"):
+            self._knobs[name].show(getattr(compression, name))
+        across = 64.0 if compression.voxel_size == 0 else state.extent / compression.voxel_size
+        self._knobs["voxels"].show(across)
+        dpg.set_value(self._kept, state.kept)
+        dpg.configure_item(self._save, enabled=state.scored)
+        dpg.configure_item(self._score, show=state.can_score)
+
+    def _show_view(self, state: PanelState) -> None:
+        view = state.view
+        self._layout.show(view.layout)
+        self._shown.show(view.shown)
+        dpg.configure_item(self._shown.item, show=view.layout == "single")
+        dpg.configure_item(self._gain_group, show=view.layout == "difference")
+        self._knobs["gain"].show(view.gain)
+        dpg.set_value(self._quality, state.quality)
+        dpg.set_value(self._restoring, view.restoring)
+        dpg.configure_item(self._restore_group, show=view.restoring)
+        dpg.set_value(self._restorer, state.restorer)
+        self._knobs["strength"].show(view.restore.strength)
+        self._flying.show("fly" if state.flying else "orbit")
+        self._knobs["fov_degrees"].show(state.fov_degrees)
+        self._knobs["fly_speed"].show(state.speed)
+        self._mode.show(view.mode)
+        self._knobs["draw_sh"].show(view.render.sh_degree)
+        self._knobs["near"].show(view.render.near)
+        if not dpg.is_item_active(self._background):
+            dpg.set_value(self._background, [round(255 * part) for part in view.render.background] + [255])
+
+    def _show_status(self, state: PanelState, last: PanelState | None) -> None:
+        dpg.set_value(self._drawn_by, state.drawn_by)
+        dpg.set_value(self._told, state.told.text)
+        if last is None or last.told.kind != state.told.kind:
+            dpg.bind_item_theme(self._told, self._text["text" if state.told.kind == "plain" else state.told.kind])
+        at_work = state.progress is not None
+        dpg.configure_item(self._bar, show=at_work)
+        dpg.configure_item(self._stop, show=at_work)
+        if at_work:
+            dpg.set_value(self._bar, state.progress[1])
+            dpg.configure_item(self._bar, overlay=state.progress[2][:44])

@@ -1,0 +1,161 @@
+"""What the window says, as frozen values: labels of the panes, panel, status line. Drawn by panels and overlay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from exgs_viewer.app import words
+from exgs_viewer.app.state import Frame, Side, SizeKnown, ViewState
+from exgs_viewer.scene import Scene
+from exgs_viewer.settings import CompressionSettings
+
+
+@dataclass(frozen=True)
+class Told:
+    """A sentence for the status line."""
+
+    text: str = ""
+    kind: str = "plain"
+    """`plain`, `good` or `bad`."""
+
+
+@dataclass(frozen=True)
+class PanelState:
+    """Everything the panel and the status line show."""
+
+    view: ViewState = field(default_factory=ViewState)
+    scene: str = ""
+    """Name of the open scene, empty without one."""
+    facts: str = ""
+    """One line about it."""
+    warnings: tuple[str, ...] = ()
+    recent: tuple[str, ...] = ()
+    scored: bool = False
+    can_score: bool = False
+    """Open, not scored, and nobody is at it."""
+    size: str = ""
+    """The large figure."""
+    size_lines: tuple[str, str] = ("", "")
+    kept: str = ""
+    quality: str = ""
+    extent: float = 1.0
+    flying: bool = False
+    speed: float = 1.0
+    fov_degrees: float = 50.0
+    restorer: str = ""
+    drawn_by: str = ""
+    """Left part of the status line."""
+    told: Told = field(default_factory=Told)
+    progress: tuple[str, float, str] | None = None
+    """Job, share done, words."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a pane says about itself."""
+
+    title: str
+    detail: str = ""
+    note: str = ""
+    """A line of its own, e.g. the quality."""
+    left: float = 0.0
+    """Share of the width where its pane begins."""
+    right: float = 1.0
+
+
+@dataclass(frozen=True)
+class OverlayState:
+    """Everything drawn over the picture."""
+
+    view: ViewState = field(default_factory=ViewState)
+    labels: tuple[Label, ...] = ()
+    toast: str = ""
+    """A short message at the bottom."""
+    centre: tuple[str, str, float] | None = None
+    """Title, words and share done (negative: none), in the middle, while nothing else is to be seen."""
+    help: bool = False
+    size: tuple[int, int] = (64, 64)
+    divider_hot: bool = False
+
+
+def facts_of(scene: Scene) -> str:
+    """One line about an open scene."""
+    cloud = scene.cloud
+    return (
+        f"{words.amount(len(cloud))} Gaussians · SH degree {cloud.sh_degree} · {scene.format} {words.size(scene.bytes)}"
+    )
+
+
+def size_texts(scene: Scene, known: SizeKnown | None) -> tuple[str, tuple[str, str]]:
+    """The large figure, and the two lines below it: factors, and bytes per Gaussian."""
+    if known is None:
+        return "", ("", "")
+    about = "" if known.exact else "~"
+    ply = words.factor(scene.cloud.ply_bytes / known.bytes)
+    first = f"{about}{ply} smaller than the .ply ({words.size(scene.cloud.ply_bytes)})"
+    second = f"{about}{known.bytes / known.count:.1f} bytes per Gaussian"
+    if scene.format not in ("ply", "demo"):
+        second += f" · {about}{words.factor(scene.bytes / known.bytes)} vs .{scene.format}"
+    return about + words.size(known.bytes), (first, second)
+
+
+def kept_text(count: int, total: int, compression: CompressionSettings) -> str:
+    """How many Gaussians are kept."""
+    degree = "constant colour" if compression.sh_degree == 0 else f"SH degree {compression.sh_degree}"
+    return f"keeps {words.amount(count)} of {words.amount(total)}, {degree}"
+
+
+def quality_text(frame: Frame | None, scored: bool) -> str:
+    """PSNR of what is shown against the original."""
+    if frame is None or not scored:
+        return ""
+    parts = [f"{side} {words.decibels(value)}" for side, value in frame.psnr.items()]
+    return "PSNR of this view: " + (", ".join(parts) if parts else "…")
+
+
+def drawn_text(renderer: str, frame: Frame | None) -> str:
+    """Which renderer draws, how quickly, and how large."""
+    if frame is None:
+        return renderer
+    width, height = frame.request.size
+    kind = "draft" if frame.request.draft else "full"
+    time = f" · {words.seconds(frame.seconds)}" if frame.drawn else ""
+    return f"{renderer} · {width} × {height} {kind}{time}"
+
+
+def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str, restorer: str) -> tuple[Label, ...]:
+    """A label for each pane of the picture that is really on the screen."""
+    request = frame.request
+    texts = [_label(scene, frame, side, known, waiting, restorer) for side in frame.sides]
+    if request.layout == "difference" and len(texts) == 2:
+        what = f"{texts[1].title} against original, amplified {words.factor(request.gain)}"
+        return (Label("Difference", what, texts[1].note),)
+    if request.layout == "side":
+        count = len(texts)
+        edges = [number / count for number in range(count + 1)]
+        return tuple(
+            Label(text.title, text.detail, text.note, left, right)
+            for text, left, right in zip(texts, edges, edges[1:], strict=False)
+        )
+    return tuple(texts)
+
+
+def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, waiting: str, restorer: str) -> Label:
+    total = len(scene.cloud)
+    if side == "original":
+        size = f".{scene.format} {words.size(scene.bytes)}" if scene.path else words.size(scene.bytes)
+        return Label("Original", f"{words.amount(total)} Gaussians · {size}", waiting)
+    count = max(1, round(total * frame.request.compression.keep))
+    size = ""
+    if known is not None:
+        size = f" · {'' if known.exact else '~'}{words.size(known.bytes)}"
+    detail = f"{words.amount(known.count if known else count)} Gaussians{size}"
+    quality = frame.psnr.get(side)
+    note = words.decibels(quality) if quality is not None else ""
+    if side == "restored":
+        return Label(f"Restored: {restorer}" if restorer else "Restored", detail, note)
+    if frame.request.sides != frame.sides and "restored" in frame.request.sides and frame.sides.count("compressed") > 0:
+        position = frame.sides.index("compressed")
+        if frame.request.sides[position] == "restored":
+            note = "restoring …"
+    return Label("Compressed", detail, note)

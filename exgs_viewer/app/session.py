@@ -1,0 +1,537 @@
+"""The live session: what the user does becomes a view, a command or a job; what the engine says becomes words."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from exgs_viewer.app import navigation as nav_
+from exgs_viewer.app import readout, words
+from exgs_viewer.app import state as said
+from exgs_viewer.app.engine import SETTLE, Engine
+from exgs_viewer.app.frames import surface_at
+from exgs_viewer.app.history import History
+from exgs_viewer.app.memory import key_of, load_memory, save_memory
+from exgs_viewer.app.navigation import Navigator
+from exgs_viewer.app.readout import OverlayState, PanelState, Told
+from exgs_viewer.app.snapshot import Snapshot, read_snapshot, snapshot_meta
+from exgs_viewer.app.state import LAYOUTS, Frame, ViewState
+from exgs_viewer.compress.select import keep_count
+from exgs_viewer.errors import ExgsError
+from exgs_viewer.scene.views import bounds
+from exgs_viewer.settings import Settings, knob_range, save_settings
+
+TOAST = 1.8
+"""Seconds a message stands over the picture."""
+KEEP_STEP = 1.1
+"""Factor on the retention of the keys [ and ]."""
+STORE_AFTER = 1.0
+"""Seconds after a change of the settings until they are remembered."""
+
+
+class Asker(Protocol):
+    """Questions to the user; the answers come later, as calls."""
+
+    def ask_open(self, folder: Path) -> None: ...
+    def ask_save(self, path: Path) -> None: ...
+    def ask_screenshot(self, path: Path, size: tuple[int, int]) -> None: ...
+
+
+class Session:
+    """Holds the view and everything the window shows; owns no GUI. All methods run on the main thread."""
+
+    def __init__(self, settings: Settings, engine: Engine, clock: Callable[[], float] = time.perf_counter):
+        self.engine, self._clock = engine, clock
+        self.asker: Asker | None = None
+        self.settings = settings
+        self.view = ViewState(compression=settings.compression, render=settings.render, restore=settings.restore)
+        self.nav: Navigator | None = None
+        self.frame: Frame | None = None
+        self.failed: ExgsError | None = None
+        self.memory = load_memory()
+        self._history = History(self._parameters())
+        self._known: said.SizeKnown | None = None
+        self._renderer = ""
+        self._told = Told("Starting …")
+        self._progress: dict[str, tuple[float, str]] = {}
+        self._help = False
+        self._toast = ("", 0.0)
+        self._opening: Snapshot | None = None
+        self._wants_focus = False
+        self._camera_number = -1
+        self._changed_at = 0.0
+        self._stored = settings
+
+    # What is shown.
+
+    def panel(self) -> PanelState:
+        """What the panel and the status line show now."""
+        scene = self.engine.scene
+        state = PanelState(
+            view=replace(self.view, camera=None, size=(0, 0), swapped=False, wipe=0.5),
+            recent=self.memory.recent,
+            drawn_by=readout.drawn_text(self._renderer, self.frame),
+            told=self._told,
+            progress=self._shown_progress(),
+            flying=bool(self.nav and self.nav.flying),
+            speed=self.nav.speed if self.nav else self.settings.window.fly_speed,
+            fov_degrees=self._fov(),
+            restorer=self.engine.restorer_label,
+        )
+        if scene is None:
+            return state
+        size, lines = readout.size_texts(scene, self._known)
+        total = len(scene.cloud)
+        count = keep_count(total, self.view.compression.keep)
+        return replace(
+            state,
+            scene=scene.path.name if scene.path else "Demo room",
+            facts=readout.facts_of(scene),
+            warnings=scene.warnings,
+            scored=self.engine.ready,
+            can_score=not self.engine.ready and "score" not in self.engine.jobs and "open" not in self.engine.jobs,
+            size=size or ("…" if self.engine.ready else "scoring …" if "score" in self.engine.jobs else ""),
+            size_lines=lines,
+            kept=readout.kept_text(count, total, self.view.compression),
+            quality=readout.quality_text(self.frame, self.engine.ready),
+            extent=self.nav.extent if self.nav else 1.0,
+        )
+
+    def overlay(self) -> OverlayState:
+        """What is drawn over the picture now."""
+        toast, until = self._toast
+        scene, labels, centre = self.engine.scene, (), None
+        if scene is not None and self.frame is not None:
+            waiting = "" if self.engine.ready else "scoring …" if "score" in self.engine.jobs else "not scored"
+            labels = readout.labels_of(scene, self.frame, self._known, waiting, self.engine.restorer_label)
+        else:
+            centre = self._centre()
+        toast = toast if self._clock() < until else ""
+        return OverlayState(view=self.view, labels=labels, toast=toast, centre=centre, help=self._help)
+
+    def _centre(self) -> tuple[str, str, float]:
+        at_work = self._shown_progress()
+        if at_work:
+            return "Opening", at_work[2], at_work[1]
+        if self._told.kind == "bad":
+            return "Nothing is open", self._told.text, -1.0
+        return "Drop a scene here", "or press O: .ply, .splat, .sog, .exgs, or a screenshot made here", -1.0
+
+    def _shown_progress(self) -> tuple[str, float, str] | None:
+        for job in ("open", "renderer", "save", "capture", "score", "rank"):
+            if job in self._progress:
+                return (job, *self._progress[job])
+        return None
+
+    def _fov(self) -> float:
+        if self.nav is None:
+            return self.settings.window.fov_degrees
+        return round(math.degrees(self.nav.camera.fov_y), 1)
+
+    # One step of the loop.
+
+    def step(self) -> Frame | None:
+        """Show the view, hear what the engine says; the picture to put on the screen, if there is a new one."""
+        now = self._clock()
+        if self.nav is not None:
+            self.nav = nav_.glided(self.nav, now)
+            self.view = replace(self.view, camera=self.nav.camera)
+        self.engine.show(self.view)
+        before = self.frame
+        for event in self.engine.poll():
+            self._hear(event)
+        self._remember(now)
+        return self.frame if self.frame is not before else None
+
+    @property
+    def awake(self) -> bool:
+        """Whether something on the screen changes by itself."""
+        toast_due = self._toast[1] > 0 and self._clock() < self._toast[1] + 0.1
+        return bool(self.nav and self.nav.moving) or toast_due
+
+    def _hear(self, event: said.Event) -> None:
+        match event:
+            case said.FrameReady(frame) | said.FrameRestored(frame):
+                self._take_frame(frame)
+            case said.SizeKnown():
+                self._known = event
+            case said.SceneOpened():
+                self._take_scene(event)
+            case said.Scored(seconds):
+                self._say(f"Scored in {words.seconds(seconds)}: drag Retention.", "good")
+            case said.RendererReady(label):
+                self._renderer = label
+                self._say("")
+            case said.Progress(job, fraction, text):
+                self._progress[job] = (fraction, text)
+            case said.Finished(job):
+                self._progress.pop(job, None)
+            case said.Saved(path, size):
+                self._say(f"Saved {path} ({words.size(size)}).", "good")
+                self.toast(f"Saved {path.name}, {words.size(size)}")
+            case said.Failed(_, error):
+                self.fail(error)
+
+    def _take_frame(self, frame: Frame) -> None:
+        self.frame = frame
+        if self._wants_focus and self.nav is not None and not frame.request.draft:
+            self._wants_focus = False
+            self._refocus()
+
+    def _take_scene(self, opened: said.SceneOpened) -> None:
+        scene, snapshot, self._opening = opened.scene, self._opening, None
+        self._known, self.frame, self._camera_number = None, None, -1
+        key = key_of(scene.path)
+        fov = math.radians(self.settings.window.fov_degrees)
+        camera = opened.camera if scene.cameras else replace(opened.camera, fov_y=fov)
+        self.nav = nav_.started(camera, opened.up, opened.extent, self.settings.window.fly_speed)
+        self._wants_focus = True
+        self.memory = self.memory.opened(key)
+        save_memory(self.memory)
+        count = words.amount(len(scene.cloud))
+        self._say(f"Opened {count} Gaussians in {words.seconds(opened.seconds)}.", "good")
+        if snapshot is not None:
+            self._apply(snapshot)
+
+    def _apply(self, snapshot: Snapshot) -> None:
+        self.nav = replace(self.nav, camera=snapshot.camera, glide=None)
+        self.view = replace(snapshot.applied(self.view), camera=snapshot.camera)
+        self._wants_focus = True
+
+    def _remember(self, now: float) -> None:
+        """Take changed parameters into the history and, a moment later, into the settings file."""
+        parameters = self._parameters()
+        if parameters != self._history.now and now - self._changed_at > SETTLE:
+            self._history = self._history.changed(parameters)
+        settings = self._current_settings()
+        if settings != self._stored and now - self._changed_at > STORE_AFTER:
+            self._stored = settings
+            self._try(lambda: save_settings(settings))
+
+    def _current_settings(self) -> Settings:
+        view, window = self.view, self.settings.window
+        if self.nav is not None:
+            window = replace(window, fly_speed=self.nav.speed)
+        window = replace(window, fov_degrees=min(max(window.fov_degrees, 15.0), 120.0))
+        return replace(
+            self.settings, compression=view.compression, render=view.render, restore=view.restore, window=window
+        )
+
+    def _parameters(self) -> tuple:
+        view = self.view
+        return view.compression, view.render, view.restore, view.layout, view.gain, view.mode
+
+    # Words.
+
+    def _say(self, text: str, kind: str = "plain") -> None:
+        self._told = Told(text, kind)
+
+    def toast(self, text: str) -> None:
+        """A short message over the picture."""
+        self._toast = (text, self._clock() + TOAST)
+
+    def fail(self, error: Exception) -> None:
+        """Tell an error; everything that is open stays open."""
+        self.failed = error if isinstance(error, ExgsError) else ExgsError(str(error))
+        self._say(str(error), "bad")
+
+    def _try(self, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except ExgsError as error:
+            self.fail(error)
+        except OSError as error:
+            self.fail(ExgsError(f"{error.filename}: cannot be written ({error.strerror})."))
+
+    # Settings, from the panel.
+
+    def set_view(self, **values: Any) -> None:
+        """Change layout, sides, divider, gain, mode or restoring."""
+        self.view = replace(self.view, **values)
+        self._changed_at = self._clock()
+
+    def set_size(self, size: tuple[int, int]) -> None:
+        """The picture has so many pixels now."""
+        if size != self.view.size:
+            self.view = replace(self.view, size=size)
+
+    def set_compression(self, **values: Any) -> None:
+        self.set_view(compression=replace(self.view.compression, **values))
+
+    def set_render(self, **values: Any) -> None:
+        self.set_view(render=replace(self.view.render, **values))
+
+    def set_restore(self, **values: Any) -> None:
+        self.set_view(restore=replace(self.view.restore, **values))
+
+    def set_fov(self, degrees: float) -> None:
+        self.settings = replace(self.settings, window=replace(self.settings.window, fov_degrees=degrees))
+        self._changed_at = self._clock()
+        if self.nav is not None:
+            self.nav = nav_.with_fov(self.nav, math.radians(degrees))
+
+    def set_speed(self, speed: float) -> None:
+        self._changed_at = self._clock()
+        if self.nav is not None:
+            self.nav = replace(self.nav, speed=speed)
+
+    def set_flying(self, flying: bool) -> None:
+        if self.nav is not None:
+            self.nav = replace(self.nav, flying=flying)
+            self.toast("Fly: drag looks around" if flying else "Orbit: drag turns around the focus")
+
+    def _undo(self, history: History, word: str) -> None:
+        if history is self._history:
+            self.toast(f"Nothing to {word.lower()}")
+            return
+        self._history = history
+        names = ("compression", "render", "restore", "layout", "gain", "mode")
+        self.set_view(**dict(zip(names, history.now, strict=True)))
+        self.toast(word)
+
+    # Files.
+
+    def open(self, path: str) -> None:
+        """Open a scene, or the view of a screenshot."""
+        path = str(path)
+        if path.lower().endswith(".png"):
+            self._try(lambda: self._open_snapshot(Path(path)))
+            return
+        self._opening = None
+        self._open_scene(path)
+
+    def _open_snapshot(self, path: Path) -> None:
+        snapshot = read_snapshot(path)
+        scene = self.engine.scene
+        if scene is not None and (key_of(scene.path) == snapshot.scene or not _there(snapshot.scene)):
+            self._apply(snapshot)
+            known = key_of(scene.path) == snapshot.scene
+            self._say(f"The view of {path.name}." if known else f"{snapshot.scene} is gone; its view, in this scene.")
+            return
+        if not _there(snapshot.scene):
+            raise ExgsError(
+                f"{path}: the scene it shows ({snapshot.scene}) is not there; open it, then drop this again."
+            )
+        self._opening = snapshot
+        self._open_scene(snapshot.scene, snapshot)
+
+    def _open_scene(self, path: str, snapshot: Snapshot | None = None) -> None:
+        key = "demo" if path == "demo" and not Path(path).exists() else key_of(Path(path))
+        up = snapshot.up if snapshot else self.memory.up_of(key)
+        self._say(f"Opening {path} …")
+        self._progress["open"] = (0.0, f"Opening {Path(path).name}")
+        self.engine.open(path, up)
+
+    def ask_open(self) -> None:
+        scene = self.engine.scene
+        self.asker.ask_open(scene.path.resolve().parent if scene and scene.path else Path.cwd())
+
+    def ask_save(self) -> None:
+        if not self.engine.ready:
+            self.fail(ExgsError("There is no compressed scene to save yet; wait until it is scored."))
+            return
+        self.asker.ask_save(self._beside(f"_{words.plain_share(self.view.compression.keep)}.exgs"))
+
+    def ask_screenshot(self) -> None:
+        if self.engine.scene is None:
+            self.fail(ExgsError("There is no picture to save yet; open a scene first."))
+            return
+        self.asker.ask_screenshot(self._picture_path(), self.view.size)
+
+    def save(self, path: Path) -> None:
+        """Save the compressed scene."""
+        path = path if path.suffix.lower() == ".exgs" else path.with_name(path.name + ".exgs")
+        self._try(lambda: self.engine.save(path, self.view))
+
+    def capture(self, path: Path, size: tuple[int, int]) -> None:
+        """Save the picture at `size`."""
+        path = path if path.suffix.lower() == ".png" else path.with_name(path.name + ".png")
+        view = replace(self.view, size=size)
+        scene = self.engine.scene
+        meta = snapshot_meta(view, key_of(scene.path) if scene else "", self.nav.up if self.nav else (0, -1, 0))
+        self._try(lambda: self.engine.capture(path, view, meta))
+
+    def _beside(self, ending: str) -> Path:
+        """A file beside the scene, or in the current folder for the demo and for folders that are not ours."""
+        scene = self.engine.scene
+        path = scene.path.resolve() if scene and scene.path else Path.cwd() / "demo"
+        name = path.parent.name if path.name == "meta.json" else path.stem
+        folder = path.parent if _writable(path.parent) else Path.cwd()
+        return folder / f"{name}{ending}"
+
+    def _picture_path(self) -> Path:
+        return self._beside(f"_{datetime.now():%Y%m%d_%H%M%S}.png")
+
+    def score(self) -> None:
+        self.engine.score()
+
+    def cancel(self, job: str) -> None:
+        self.engine.cancel(job)
+        self._say("Cancelled.")
+
+    # Moving.
+
+    def home(self) -> None:
+        if self.nav is not None:
+            self.nav = nav_.homed(self.nav, self._clock())
+
+    def frame_all(self) -> None:
+        """See all of the scene."""
+        if self.nav is not None and self.engine.scene is not None:
+            box = bounds(self.engine.scene.cloud)
+            centre = tuple((low + high) / 2 for low, high in zip(box.low, box.high, strict=True))
+            radius = 0.5 * math.dist(box.low, box.high)
+            self.nav = nav_.framed(self.nav, centre, radius, self._clock())
+
+    def turn_over(self) -> None:
+        """Flip the up axis, and remember it for this file."""
+        if self.nav is not None and self.engine.scene is not None:
+            self.nav = nav_.turned_over(self.nav)
+            self.engine.turn_up(self.nav.up)
+            self.memory = self.memory.with_up(key_of(self.engine.scene.path), self.nav.up)
+            self._try(lambda: save_memory(self.memory))
+            self.toast("Turned over; remembered for this file")
+
+    def focus_at(self, u: float, v: float) -> None:
+        """Turn around the surface at a place of the picture."""
+        point = surface_at(self.frame, u, v) if self.frame else None
+        if self.nav is not None and point is not None:
+            self.nav = nav_.focused(self.nav, point, self._clock())
+
+    def drag_begins(self) -> None:
+        """A drag turns around what lies in the middle, unless a focus was chosen."""
+        if self.nav is not None and self.nav.flying:
+            return
+        self._wants_focus = False
+
+    def _refocus(self) -> None:
+        point = surface_at(self.frame, 0.5, 0.5)
+        if point is not None:
+            camera = self.frame.request.camera
+            depth = sum((p - c) * f for p, c, f in zip(point, camera.position, camera.forward, strict=True))
+            self.nav = nav_.refocused(self.nav, depth)
+
+    def speed_changed(self) -> None:
+        self._changed_at = self._clock()
+        self.toast(f"Flying speed {words.factor(self.nav.speed)}")
+
+    def other_side(self, held: bool) -> None:
+        """Show the other side while `held`."""
+        if self.view.swapped != held:
+            self.view = replace(self.view, swapped=held)
+
+    def toggle_help(self) -> None:
+        self._help = not self._help
+
+    # Keys.
+
+    def key(self, name: str, ctrl: bool) -> None:
+        """A key was pressed over the picture."""
+        if name.isdigit():
+            self._bookmark(int(name), ctrl)
+            return
+        commands = self._with_ctrl() if ctrl else self._plain()
+        if name in commands:
+            commands[name]()
+
+    def _with_ctrl(self) -> dict[str, Callable[[], None]]:
+        return {
+            "Z": lambda: self._undo(self._history.undone(), "Undo"),
+            "Y": lambda: self._undo(self._history.redone(), "Redo"),
+            "O": self.ask_open,
+            "S": self.ask_save,
+        }
+
+    def _plain(self) -> dict[str, Callable[[], None]]:
+        return {
+            "C": self._next_layout,
+            "F": self.frame_all,
+            "Home": self.home,
+            "H": self.toggle_help,
+            "F1": self.toggle_help,
+            "Escape": self._escape,
+            "O": self.ask_open,
+            "P": self._shoot,
+            "F12": self._shoot,
+            "R": lambda: self.set_view(restoring=not self.view.restoring),
+            "U": self.turn_over,
+            "V": lambda: self.set_flying(not (self.nav and self.nav.flying)),
+            "[": lambda: self._keep(1 / KEEP_STEP),
+            "]": lambda: self._keep(KEEP_STEP),
+            ",": lambda: self._roll(-1),
+            ".": lambda: self._roll(1),
+            "Left": lambda: self._file_camera(-1),
+            "Right": lambda: self._file_camera(1),
+        }
+
+    def _escape(self) -> None:
+        self._help = False
+
+    def _next_layout(self) -> None:
+        place = LAYOUTS.index(self.view.layout)
+        self.set_view(layout=LAYOUTS[(place + 1) % len(LAYOUTS)])
+
+    def _keep(self, factor: float) -> None:
+        limits = knob_range(type(self.view.compression), "keep")
+        keep = min(max(self.view.compression.keep * factor, limits.low), limits.high)
+        self.set_compression(keep=float(f"{keep:.3g}"))
+        self.toast(f"Retention {words.share(self.view.compression.keep)}")
+
+    def _roll(self, direction: int) -> None:
+        if self.nav is not None:
+            self.nav = nav_.rolled(self.nav, direction * math.radians(3))
+
+    def _shoot(self) -> None:
+        """Save the picture as it is, at once."""
+        if self.engine.scene is not None:
+            self.capture(self._picture_path(), self.view.size)
+
+    def _bookmark(self, number: int, store: bool) -> None:
+        if self.nav is None or self.engine.scene is None:
+            return
+        key = key_of(self.engine.scene.path)
+        if store:
+            self.memory = self.memory.with_bookmark(key, number, self.nav.camera)
+            self._try(lambda: save_memory(self.memory))
+            self.toast(f"Bookmark {number} stored")
+            return
+        camera = self.memory.bookmark(key, number)
+        if camera is None:
+            self.toast(f"Bookmark {number} is empty; Ctrl + {number} stores this view")
+            return
+        self._go(camera)
+
+    def _file_camera(self, step: int) -> None:
+        cameras = self.engine.scene.cameras if self.engine.scene else ()
+        if not cameras:
+            self.toast("This file brought no cameras")
+            return
+        self._camera_number = (self._camera_number + step) % len(cameras)
+        self._go(cameras[self._camera_number])
+        self.toast(f"Camera {self._camera_number + 1} of {len(cameras)}")
+
+    def _go(self, camera: Any) -> None:
+        if self.nav is not None:
+            self.nav = nav_.gone_to(self.nav, camera, self._clock())
+            self._wants_focus = True
+
+    def close(self) -> None:
+        """Stop the workers and remember the settings."""
+        self.engine.close()
+        settings = self._current_settings()
+        if settings != self._stored:
+            self._try(lambda: save_settings(settings))
+
+
+def _there(path: str) -> bool:
+    return path == "demo" or Path(path).exists()
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
