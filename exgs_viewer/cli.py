@@ -44,7 +44,9 @@ Backend = get_type_hints(Settings)["backend"]
 Restorer = get_type_hints(RestoreSettings)["restorer"]
 DEMO = "demo"
 """The built-in room: scene.DEMO, whose import would bring torch."""
-EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141
+EXIT_NOT_HERE, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
+NEEDED_TO_START = ("Python", "PyTorch", "OpenGL", "Display", "CPU")
+"""Findings of the doctor without which no window opens."""
 
 
 @dataclass(frozen=True)
@@ -286,12 +288,14 @@ class Doctor:
     def run(self) -> int:
         from exgs_viewer import doctor
 
-        findings = doctor.examine()
+        checks = doctor.examine()
+        broken = [check.name for check in checks if check.ok is False and check.name in NEEDED_TO_START]
         if self.json:
-            return answer(True, {"findings": [asdict(finding) for finding in findings]})
-        for finding in findings:
-            print(finding)
-        return 0
+            answer(True, {"starts": not broken, "checks": [asdict(check) for check in checks]})
+        else:
+            print(*checks, sep="\n")
+            print(f"\nThe window cannot open here: see {', '.join(broken)}." if broken else "\nThe viewer works here.")
+        return EXIT_NOT_HERE if broken else 0
 
 
 COMMANDS = {"view": View, "info": Info, "compress": Compress, "render": Render, "doctor": Doctor}

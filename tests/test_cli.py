@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from exgs_viewer import cli, terminal
+from exgs_viewer import cli, doctor, terminal
 from exgs_viewer.scene import open_scene, ply
 from exgs_viewer.scene.camera import look_at, write_cameras
 from exgs_viewer.settings import CompressionSettings, RenderSettings, Settings, WindowSettings, save_settings
@@ -298,6 +298,29 @@ def test_flags_stand_above_the_settings_of_the_last_session(window):
 def test_a_screenshot_comes_after_some_frames(window, tmp_path):
     assert cli.main(["view", "--screenshot", str(tmp_path / "w.png"), "--frames", "7"]) == 0
     assert window[0][2:] == (tmp_path / "w.png", 7)
+
+
+@pytest.mark.parametrize(
+    ("broken", "code", "says"),
+    [("CUDA", 0, "The viewer works here."), ("Display", 1, "The window cannot open here: see Display.")],
+)
+def test_the_doctor_tells_by_its_exit_code_whether_the_viewer_starts(capsys, monkeypatch, broken, code, says):
+    checks = [
+        doctor.Check(name, name != broken, "found", "mend it" if name == broken else "") for name in doctor.CHECKS
+    ]
+    monkeypatch.setattr("exgs_viewer.doctor.examine", lambda: checks)
+    assert cli.main(["doctor"]) == code
+    text = capsys.readouterr().out
+    assert says in text
+    assert text.count("mend it") == 1
+    assert cli.main(["doctor", "--json"]) == code
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["starts"] == (code == 0)
+    assert {check["name"] for check in answer["checks"]} == set(doctor.CHECKS)
+
+
+def test_what_the_window_needs_is_what_the_doctor_looks_at():
+    assert set(cli.NEEDED_TO_START) <= set(doctor.CHECKS)
 
 
 def test_no_display_is_one_sentence(capsys, window, monkeypatch):
