@@ -47,7 +47,7 @@ def learnt(cost: Cost | None, pixels: int, seconds: float, count: int) -> Cost:
     cost = cost.at(count)
     if not 0.75 < pixels / cost.pixels < 1.33:
         per_pixel = (seconds - cost.seconds) / (pixels - cost.pixels)
-        per_pixel = min(max(per_pixel, 0.05 * seconds / pixels), 0.95 * seconds / pixels)
+        per_pixel = min(max(per_pixel, 0.15 * seconds / pixels), 0.95 * seconds / pixels)
         return Cost(seconds - per_pixel * pixels, per_pixel, count, pixels, seconds)
     ratio = 0.5 + 0.5 * seconds / max(cost.of(pixels), 1e-9)
     return Cost(cost.fixed * ratio, cost.per_pixel * ratio, count, pixels, seconds)
@@ -61,6 +61,8 @@ def draft_size(costs: Sequence[Cost], size: Size, budget: float = BUDGET) -> Siz
     full = size[0] * size[1]
     fixed, per_pixel = sum(cost.fixed for cost in costs), sum(cost.per_pixel for cost in costs)
     room = max(budget - fixed, 0.6 * fixed)
+    # What was measured on a small picture says little about one that is much larger.
+    room = min(room, 2 * per_pixel * max((cost.pixels for cost in costs), default=full))
     wanted = math.sqrt(room / max(per_pixel * full, 1e-12))
     least = min(1.0, SHORTEST / size[1])
     scale = next((level for level in LEVELS if level <= wanted * 1.03), LEVELS[-1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import dearpygui.dearpygui as dpg
@@ -66,24 +68,34 @@ class Panels:
         self._lit = theme.button_theme(theme.ACCENT_DARK, theme.ACCENT_DARK, (255, 255, 255))
         self._plain = theme.button_theme(theme.FIELD, theme.HOVER)
         self._main = theme.button_theme(theme.ACCENT_DARK, (52, 112, 196), (255, 255, 255))
+        self._tight = theme.spaced(round(2 * self._fonts.scale))
         colors = {"plain": theme.DIM, "good": theme.GOOD, "bad": theme.BAD, "warn": theme.WARN, "text": theme.TEXT}
         self._text = {name: theme.text_color(color) for name, color in colors.items()}
 
     # Building.
 
     def _title(self, text: str) -> None:
-        dpg.add_spacer(height=self._fonts.px(2))
-        dpg.add_separator()
-        dpg.add_spacer(height=self._fonts.px(1))
-        item = dpg.add_text(text.upper())
+        dpg.add_spacer(height=0)
+        item = dpg.add_separator(label=text)
         dpg.bind_item_theme(item, self._text["plain"])
-        if self._fonts.small:
-            dpg.bind_item_font(item, self._fonts.small)
 
     def _dim(self, text: str = "", **options: Any) -> int | str:
         item = dpg.add_text(text, **options)
         dpg.bind_item_theme(item, self._text["plain"])
         return item
+
+    def _small(self, text: str = "", **options: Any) -> int | str:
+        item = self._dim(text, **options)
+        if self._fonts.small:
+            dpg.bind_item_font(item, self._fonts.small)
+        return item
+
+    @contextmanager
+    def _lines(self) -> Iterator[None]:
+        """Lines of text that belong together stand close together."""
+        with dpg.group() as group:
+            yield
+        dpg.bind_item_theme(group, self._tight)
 
     def _scene_section(self) -> None:
         px = self._fonts.px
@@ -96,8 +108,9 @@ class Panels:
                     pass
             keys = dpg.add_button(label="Keys", width=px(64), callback=lambda: self._do.toggle_help())
             explain(keys, "What the mouse and the keys do (H or F1).")
-        self._scene = dpg.add_text("No scene open", wrap=px(WIDTH - 28))
-        self._facts = self._dim("Open one, or drop a file on the window.", wrap=px(WIDTH - 28))
+        with self._lines():
+            self._scene = dpg.add_text("No scene open", wrap=px(WIDTH - 28))
+            self._facts = self._small("Open one, or drop a file on the window.", wrap=px(WIDTH - 28))
         self._warnings = dpg.add_button(label="", small=True, show=False)
         dpg.bind_item_theme(self._warnings, self._text["warn"])
         with dpg.popup(self._warnings, mousebutton=dpg.mvMouseButton_Left):
@@ -106,10 +119,12 @@ class Panels:
     def _size_section(self) -> None:
         px = self._fonts.px
         self._title("Compressed size")
-        self._size = dpg.add_text("–")
-        if self._fonts.large:
-            dpg.bind_item_font(self._size, self._fonts.large)
-        self._size_lines = [self._dim(""), self._dim("")]
+        with self._lines():
+            self._size = dpg.add_text("–")
+            if self._fonts.large:
+                dpg.bind_item_font(self._size, self._fonts.large)
+            self._size_lines = [self._small(""), self._small("")]
+        dpg.add_spacer(height=0)
         with dpg.group(horizontal=True):
             self._save = dpg.add_button(label="Save .exgs…", width=px(156), callback=lambda: self._do.ask_save())
             dpg.bind_item_theme(self._save, self._main)
@@ -129,7 +144,7 @@ class Panels:
             voxel = Scale(Range(8.0, 512.0, "voxels", log=True))
             tip = f"{sentence_of(CompressionSettings, 'voxel_size')} Counted here in voxels along the scene."
             self._knobs["voxels"] = Knob("Voxels across", voxel, tip, self._voxels)
-        self._kept = self._dim("")
+        self._kept = self._small("")
 
     def _voxels(self, across: float) -> None:
         """64 across is what `auto` takes."""
@@ -149,11 +164,7 @@ class Panels:
             tip = "How much the difference of the two pictures is amplified."
             scale = Scale(Range(1.0, 32.0, "x", log=True))
             self._knobs["gain"] = Knob("Amplify", scale, tip, lambda value: self._do.set_view(gain=value))
-        self._quality = self._dim("")
-        self._hint = self._dim("C next layout · hold Tab for the other side")
-        for item in (self._hint,):
-            if self._fonts.small:
-                dpg.bind_item_font(item, self._fonts.small)
+        self._quality = self._small("")
 
     def _restore_section(self) -> None:
         self._title("Restore")
@@ -164,7 +175,7 @@ class Panels:
         with dpg.group() as self._restore_group:
             with knob_table(self._fonts):
                 self._add(RestoreSettings, "strength", lambda value: self._do.set_restore(strength=value))
-            self._restorer = self._dim("")
+            self._restorer = self._small("")
 
     def _view_section(self) -> None:
         px = self._fonts.px

@@ -79,8 +79,11 @@ def bind_theme(scale: float) -> None:
     styles = {
         "WindowPadding": (14, 12),
         "FramePadding": (8, 4),
-        "ItemSpacing": (8, 7),
+        "ItemSpacing": (8, 6),
         "ItemInnerSpacing": (6, 4),
+        "CellPadding": (4, 2),
+        "SeparatorTextPadding": (0, 3),
+        "SeparatorTextBorderSize": (1,),
         "FrameRounding": (5,),
         "GrabRounding": (5,),
         "WindowRounding": (0,),
@@ -121,4 +124,11 @@ def flat_window(padding: tuple[int, int] = (0, 0), back: tuple[int, ...] = BACK)
         dpg.add_theme_color(dpg.mvThemeCol_WindowBg, back)
         dpg.add_theme_style(dpg.mvStyleVar_WindowPadding, *padding)
         dpg.add_theme_style(dpg.mvStyleVar_WindowBorderSize, 0)
+    return theme
+
+
+def spaced(between: int) -> int | str:
+    """A theme that only sets the space between lines."""
+    with dpg.theme() as theme, dpg.theme_component(dpg.mvAll):
+        dpg.add_theme_style(dpg.mvStyleVar_ItemSpacing, 8, between)
     return theme

@@ -54,7 +54,7 @@ class Scale:
         """printf format of the field."""
         if self.whole:
             return "%d"
-        return {"share": "%.4g %%", "degrees": "%.0f°", "x": "%.2f×", "world units": "%.3g"}.get(
+        return {"share": "%.4g %%", "degrees": "%.0f°", "x": "%.2f×", "world units": "%.3g", "voxels": "%.0f"}.get(
             self.limits.unit, "%.2f"
         )
 
