@@ -202,6 +202,15 @@ def test_rows_that_cannot_be_drawn_are_dropped_and_counted(tmp_path, column, val
     assert_holds(scene, np.delete(rows, bad))
 
 
+def test_rows_dropped_from_many_blocks_leave_the_others_in_order(tmp_path):
+    rows = table(n=50_000, degree=1)
+    bad = np.random.default_rng(3).choice(len(rows), 20_000, replace=False)
+    rows["y"][bad] = np.nan
+    scene = open_scene(saved(tmp_path / "a.ply", rows))
+    assert scene.warnings == ("20,000 of 50,000 Gaussians had values that are not finite and were dropped.",)
+    assert_holds(scene, np.delete(rows, bad))
+
+
 def test_rotations_of_length_zero_are_dropped_and_counted(tmp_path):
     rows = table(n=10)
     for name in ("rot_0", "rot_1", "rot_2", "rot_3"):
