@@ -110,7 +110,7 @@ def test_lists_before_or_among_the_vertices_are_read_past(tmp_path, text):
     listed = np.zeros(len(rows), [*rows.dtype.descr, ("neighbours", "O")])
     for name in rows.dtype.names:
         listed[name] = rows[name]
-    listed["neighbours"] = [np.arange(i % 3, dtype="i4") for i in range(len(rows))]
+    listed["neighbours"] = [np.arange(1 + i % 3, dtype="i4") for i in range(len(rows))]
     faces = np.zeros(2, [("vertex_indices", "O")])
     faces["vertex_indices"] = [np.arange(3, dtype="i4"), np.arange(4, dtype="i4")]
     before = [plyfile.PlyElement.describe(faces, "face")]
