@@ -37,6 +37,7 @@ TEST_PROGRAMS = {"Xvfb": "xvfb", "xdotool": "xdotool"}
 
 def main(arguments):
     testing = arguments[:1] == ["test"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # As an exit it ends what we have started, too.
     try:
         wanted = requirements(testing)
         if not is_ready(wanted):
@@ -92,12 +93,13 @@ def set_up(wanted):
 
 
 def wait_for_our_turn():
-    """A lock that ends with its holder or the process, so that two starts do not fill one `.venv`."""
+    """A lock that ends with its holders, however they end, so that two starts do not fill one `.venv`."""
     try:
         import fcntl
     except ImportError:  # Windows has none; two first starts at once are on their own there.
         return None
     lock = (HERE / "run_viewer.py").open()
+    os.set_inheritable(lock.fileno(), True)  # Where we are killed, the pip that lives on holds it.
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -159,7 +161,7 @@ def run_step(label, command):
     lines, doing = [], ""
     with (
         LOG.open("a", encoding="utf-8") as log,
-        subprocess.Popen(command, **pipes, env=environment, text=True, errors="replace") as process,
+        subprocess.Popen(command, **pipes, env=environment, text=True, errors="replace", close_fds=False) as process,
     ):
         try:
             for line in map(str.strip, process.stdout):
@@ -227,7 +229,6 @@ def run_tests(arguments):
     missing = [package for program, package in TEST_PROGRAMS.items() if not shutil.which(program)] + missing_libraries()
     if missing:
         install_packages(missing, "The test of the window", needed=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # CI's way to end us; as an exit it ends the screen too.
     os.environ.pop("WAYLAND_DISPLAY", None)  # A window of the tests belongs on our screen.
     read, write = os.pipe()
     screen = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"]
