@@ -197,6 +197,8 @@ def _decode(data: bytes, name: str, report: Report) -> tuple[Header, Codes, tupl
         codes, missing = _read_tiers(memoryview(data)[start:], header, report)
     except SceneError as error:
         raise SceneError(f"{name}: {error}.") from error
+    except MemoryError as error:
+        raise SceneError(f"{name}: it holds more Gaussians than fit into the memory of this machine.") from error
     arrived = sum(part.shape[1] for part in codes)
     warning = f"partial file: {arrived} of {header.gaussians} Gaussians are shown, because {missing}"
     return header, np.concatenate(codes, axis=1), (warning,) if missing else ()

@@ -50,7 +50,7 @@ class Frame:
     """The coordinates in which positions are rounded: (position - origin) / step."""
 
     origin: tuple[float, float, float]
-    """World units. float16 is finest near zero, so this is the middle of the Gaussians."""
+    """World units. float16 is finest near zero, so this is the middle of the scene."""
     step: float
     """World units, a power of two, such that nothing overflows float16; scaling by it is free of rounding."""
 
@@ -61,12 +61,14 @@ def rows(sh_degree: int) -> int:
 
 
 def frame_around(cloud: GaussianCloud) -> Frame:
-    """The frame for a cloud: around the median, its farthest coordinate in the top octave but one of float16.
+    """The frame for a cloud: around its 5-95 % box, its farthest coordinate in the top octave but one of float16.
 
     Up there neither overflow nor the coarse numbers below 2^-14 are met, whatever unit the scene is measured in.
     """
     means = cloud.means.cpu().double()
-    origin = means.median(dim=0).values
+    # Order statistics and no mean: a few Gaussians far away do not pull the fine part of float16 out of the scene.
+    low, high = (means.kthvalue(1 + int(share * (len(means) - 1)), dim=0).values for share in (0.05, 0.95))
+    origin = (low + high) / 2
     reach = float((means - origin).abs().max())
     step = 2.0 ** (math.ceil(math.log2(reach)) - 15) if reach > 0 else 1.0
     return Frame(tuple(origin.tolist()), step)
@@ -76,7 +78,7 @@ def to_codes(cloud: GaussianCloud, frame: Frame) -> Codes:
     """The rounded numbers of every Gaussian, in the cloud's order."""
     cloud = cloud.to("cpu")
     numbers = np.empty((rows(cloud.sh_degree), len(cloud)), np.float16)
-    numbers[POSITION] = ((cloud.means.double() - torch.tensor(frame.origin).double()) / frame.step).T.numpy()
+    numbers[POSITION] = _positions(cloud, frame)
     numbers[COLOUR] = cloud.sh[:, 0].clamp(-HALF_MAX, HALF_MAX).T.numpy()
     numbers[LOGIT] = torch.logit(cloud.opacities.double()).clamp(-LOGIT_LIMIT, LOGIT_LIMIT).numpy()
     numbers[LOG_SCALE] = torch.log(cloud.scales).clamp(*LOG_SCALE_LIMITS).T.numpy()
@@ -86,6 +88,11 @@ def to_codes(cloud: GaussianCloud, frame: Frame) -> Codes:
     numbers[HARMONICS] = cloud.sh[:, 1:].clamp(-HALF_MAX, HALF_MAX).flatten(1).T.numpy()
     assert np.isfinite(numbers).all(), "a cloud with NaN or infinite values cannot be stored"
     return ordered(numbers)
+
+
+def position_codes(cloud: GaussianCloud, frame: Frame) -> Codes:
+    """[3, N]. The first rows of to_codes, where only the place in space is asked for."""
+    return ordered(_positions(cloud.to("cpu"), frame))
 
 
 def to_cloud(codes: Codes, frame: Frame) -> GaussianCloud:
@@ -154,6 +161,15 @@ def _expected_w(codes: Codes) -> Codes:
     x, y, z = unordered(codes[XYZ]).astype(np.float64)
     with np.errstate(invalid="ignore"):  # Damaged files may hold infinities here; to_cloud's caller refuses them.
         return ordered(np.sqrt(np.maximum(1 - x * x - y * y - z * z, 0)).astype(np.float16))
+
+
+def _positions(cloud: GaussianCloud, frame: Frame) -> NDArray[np.float16]:
+    """[3, N]. Centres on the CPU in the coordinates of the frame."""
+    return (
+        ((cloud.means.double() - torch.tensor(frame.origin, dtype=torch.float64)) / frame.step)
+        .T.numpy()
+        .astype(np.float16)
+    )
 
 
 def _columns(numbers: NDArray[np.float16]) -> Tensor:

@@ -10,7 +10,7 @@ import lzma
 import os
 import struct
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 from typing import TypeVar
 
@@ -107,10 +107,10 @@ def in_threads(work: Callable[[T, Event], object], items: Sequence[T], report: R
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         futures = [pool.submit(work, item, stop) for item in items]
         try:
-            waiting = set(futures)
-            while waiting:
-                report(1 - len(waiting) / len(futures), "")
-                waiting = wait(waiting, timeout=0.1, return_when=FIRST_COMPLETED).not_done
+            for number, future in enumerate(futures):
+                report(number / len(futures), "")
+                while not wait([future], timeout=0.1).done:
+                    report(number / len(futures), "")
             return [future.result() for future in futures]
         finally:
             stop.set()

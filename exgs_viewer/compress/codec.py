@@ -1,0 +1,141 @@
+"""How large the compressed file will be, for every position of the slider at once and without encoding it.
+
+Encoding 1.5 million Gaussians takes seconds, a slider moves in milliseconds. But the coder sees little more than the
+neighbourhood of each byte (its dictionary is 4 kB), so runs of neighbours cost what they would cost in the whole file,
+and bytes per Gaussian change slowly with the share that is kept. So: take the survivors at a few shares, code some
+evenly spaced runs of them exactly as the file would, and interpolate. What is encoded for real corrects the curve.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
+from exgs_viewer.scene.exgs import encode
+from exgs_viewer.scene.float16 import Frame, frame_around, position_codes, rows, spatial_order, to_codes, to_planes
+from exgs_viewer.scene.streams import Plane, compress, in_threads
+from exgs_viewer.settings import Report, quiet
+
+SHARES = (0.01, 0.04, 0.15, 0.45, 1.0)
+"""Shares of the cloud at which survivors are coded; between them bytes per Gaussian bend by less than 1 %."""
+REFINED = (0.01, 0.02, 0.04, 0.08, 0.16)
+"""Shares that are cheap enough to encode in the background as soon as nothing better is to do."""
+SAMPLE = 1 << 16
+"""Gaussians coded at each share."""
+RUN = 1 << 11
+"""Neighbours in one run. The first half warms the coder up to the region, the second half is what counts."""
+HEADER = 400
+"""Bytes of a typical header with metadata."""
+WORDS = "Estimating sizes"
+
+
+@dataclass(frozen=True)
+class SizeModel:
+    """Bytes of the encoded file as a function of how many Gaussians of a ranked cloud it keeps."""
+
+    counts: tuple[int, ...]
+    """Kept Gaussians at the sampled shares, rising."""
+    rates: tuple[tuple[float, ...], ...]
+    """For each SH degree its own share of the bytes per Gaussian (to be added up), at each of `counts`."""
+    encoded: tuple[tuple[int, int, int], ...] = ()
+    """(SH degree, Gaussians, bytes) of what has been encoded for real."""
+
+    def bytes(self, count: int, sh_degree: int = 0) -> int:
+        """Size of a file with the first `count` Gaussians and SH up to `sh_degree` (or as far as the cloud has it)."""
+        sh_degree = min(sh_degree, len(self.rates) - 1)
+        known = sorted(
+            (n, size / self._sampled(n, sh_degree)) for degree, n, size in self.encoded if degree == sh_degree
+        )
+        correction = _interpolated(count, *zip(*known, strict=True)) if known else 1.0
+        return round(correction * self._sampled(count, sh_degree))
+
+    def learned(self, count: int, sh_degree: int, size: int) -> SizeModel:
+        """The model that also knows what `count` Gaussians took when they were encoded."""
+        known = {(degree, n): old for degree, n, old in self.encoded} | {(sh_degree, count): size}
+        return replace(self, encoded=tuple((*key, known[key]) for key in sorted(known)))
+
+    def _sampled(self, count: int, sh_degree: int) -> float:
+        return HEADER + count * sum(_interpolated(count, self.counts, rates) for rates in self.rates[: sh_degree + 1])
+
+
+def size_model(ranked: GaussianCloud, report: Report = quiet) -> SizeModel:
+    """Sample a cloud whose most important Gaussians come first."""
+    ranked = ranked.to("cpu")
+    report(0.0, WORDS)
+    frame = frame_around(ranked)
+    order = spatial_order(position_codes(ranked, frame))
+    counts = sorted({max(1, round(share * len(ranked))) for share in SHARES})
+    sampled = []
+    for number, count in enumerate(counts):
+        share = partial(_tell, report, number / len(counts), 1 / len(counts))
+        sampled.append(_rates(ranked, frame, order[order < count], share))
+    return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)))
+
+
+def refined(model: SizeModel, ranked: GaussianCloud, sh_degree: int, report: Report = quiet) -> Iterator[SizeModel]:
+    """Better and better models, one for each of REFINED that is encoded for real."""
+    for number, share in enumerate(REFINED):
+        count = max(1, round(share * len(ranked)))
+        cut = ranked.take(slice(0, count)).with_sh_degree(sh_degree)
+        size = len(encode(cut, {}, partial(_tell, report, number / len(REFINED), 1 / len(REFINED))))
+        model = model.learned(count, cut.sh_degree, size + HEADER)
+        yield model
+
+
+def _rates(ranked: GaussianCloud, frame: Frame, survivors: NDArray[np.int64], report: Report) -> tuple[float, ...]:
+    """Bytes per Gaussian that each SH degree adds, for survivors in their order in space."""
+    runs = _runs(survivors)
+    planes = to_planes(to_codes(ranked.take(torch.from_numpy(runs.ravel())), frame))
+    first = rows(0)
+    # The three channels of a coefficient cost the same within 1 %, so one of them, taken in turn, stands for all.
+    chosen = [*range(first), *(first + 3 * number + number % 3 for number in range((len(planes) // 2 - first) // 3))]
+    costs = _costs([planes[2 * row + half] for row in chosen for half in (0, 1)], runs.shape, report)
+    by_row = [costs[2 * place] + costs[2 * place + 1] for place in range(len(chosen))]
+    ends = [first - 1 + count for count in SH_COUNTS[: ranked.sh_degree + 1]]
+    return (sum(by_row[:first]), *(3 * sum(by_row[start:end]) for start, end in pairwise(ends)))
+
+
+def _runs(survivors: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[runs, 1 + RUN] evenly spaced runs of about SAMPLE survivors, or [1, M] all of them where they are not more.
+
+    The first of each run only serves to take differences from, as in the whole file.
+    """
+    if len(survivors) <= SAMPLE + 1:
+        return survivors[None]
+    starts = np.linspace(0, len(survivors) - RUN - 1, SAMPLE // RUN).astype(np.int64)
+    return survivors[starts[:, None] + np.arange(RUN + 1)]
+
+
+def _costs(planes: Sequence[Plane], shape: tuple[int, int], report: Report) -> list[float]:
+    """Bytes per Gaussian of each byte plane of runs of this shape."""
+    if shape[0] == 1:
+        return [len(data) / shape[1] for _, data in in_threads(compress, planes, report)]
+    kept = [plane.reshape(shape)[:, 1:] for plane in planes]
+    parts = [part.ravel() for plane in kept for part in (plane, plane[:, : RUN // 2])]
+    sizes = [len(data) for _, data in in_threads(compress, parts, report)]
+    # What the second halves add, per Gaussian: the first halves have paid for getting to know each region.
+    second_halves = kept[0].size / 2
+    return [min((whole - half) / second_halves, 1.0) for whole, half in zip(sizes[0::2], sizes[1::2], strict=True)]
+
+
+def _interpolated(count: int, counts: Sequence[int], values: Sequence[float]) -> float:
+    """The value at `count`, linear in the logarithm between neighbours and constant outside."""
+    right = bisect(counts, count)
+    if right in (0, len(counts)):
+        return values[min(right, len(counts) - 1)]
+    low, high = math.log(counts[right - 1]), math.log(counts[right])
+    share = (math.log(count) - low) / (high - low)
+    return (1 - share) * values[right - 1] + share * values[right]
+
+
+def _tell(report: Report, start: float, length: float, fraction: float, _: str) -> None:
+    report(start + length * fraction, WORDS)

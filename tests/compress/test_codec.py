@@ -1,0 +1,122 @@
+"""The size read-out: near the real size at once, and on it where something has been encoded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from exgs_viewer.compress import codec
+from exgs_viewer.compress.codec import SizeModel, refined, size_model
+from exgs_viewer.errors import Cancelled
+from exgs_viewer.scene import open_scene
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.exgs import encode
+from tests.conftest import random_cloud
+
+MODEL = SizeModel(counts=(100, 1000, 10_000), rates=((20.0, 18.0, 16.0), (9.0, 9.0, 9.0)))
+
+
+def walls(n: int, sh_degree: int = 0) -> GaussianCloud:
+    """Six walls of different colour and grain around the origin, most important first: like a scene, unlike a ball."""
+    generator = torch.Generator().manual_seed(3)
+    cloud = random_cloud(n, sh_degree=sh_degree)
+    wall = torch.randint(0, 6, (n,), generator=generator)
+    means = torch.rand(n, 3, generator=generator) * 4 - 2
+    means[torch.arange(n), wall % 3] = (wall // 3 * 4 - 2) + torch.randn(n, generator=generator) * 0.01
+    scales = cloud.scales * (1 + wall[:, None]) * torch.tensor([1.0, 1.0, 0.1])
+    sh = cloud.sh * (1 / 64)
+    sh[:, 0] += (wall[:, None] * torch.tensor([0.2, -0.1, 0.3])).sin()
+    order = (cloud.opacities * scales.prod(1)).argsort(descending=True)
+    return cloud.replaced(means=means, scales=scales, sh=sh.round(decimals=2)).take(order)
+
+
+def error(model: SizeModel, ranked: GaussianCloud, share: float, degree: int) -> float:
+    count = round(share * len(ranked))
+    return model.bytes(count, degree) / len(encode(ranked.take(slice(0, count)).with_sh_degree(degree))) - 1
+
+
+@pytest.fixture
+def small_samples(monkeypatch):
+    """Sampling as in a scene of millions, on tens of thousands."""
+    monkeypatch.setattr(codec, "SAMPLE", 1 << 13)
+    monkeypatch.setattr(codec, "RUN", 1 << 10)
+    monkeypatch.setattr(codec, "HEADER", 100)
+
+
+@pytest.mark.usefixtures("small_samples")
+def test_the_estimate_is_within_three_percent_of_the_real_size():
+    ranked = walls(40_000, sh_degree=1)
+    model = size_model(ranked)
+    for share in (0.03, 0.1, 0.25, 0.5, 0.75, 1.0):
+        for degree in (0, 1):
+            assert abs(error(model, ranked, share, degree)) < 0.03, (share, degree)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_amplification_may_be_left_out_of_the_estimate(factor):
+    ranked = walls(20_000)
+    plain, amplified = (len(encode(ranked.replaced(scales=ranked.scales * f))) for f in (1.0, factor))
+    assert abs(amplified / plain - 1) < 0.02
+
+
+def test_a_cloud_that_fits_into_one_sample_is_estimated_by_encoding_it(monkeypatch):
+    monkeypatch.setattr(codec, "HEADER", 100)
+    ranked = walls(5_000)
+    model = size_model(ranked)
+    assert all(abs(error(model, ranked, share, 0)) < 0.01 for share in (0.15, 0.45, 1.0))
+
+
+def test_the_estimate_has_no_degrees_that_the_cloud_has_not():
+    model = size_model(random_cloud(300, sh_degree=1))
+    assert model.bytes(300, 3) == model.bytes(300, 1) > model.bytes(300, 0)
+
+
+def test_a_single_gaussian_has_a_size():
+    assert 0 < size_model(random_cloud(1)).bytes(1) < 1000
+
+
+def test_sizes_are_interpolated_between_the_samples():
+    assert MODEL.bytes(1000) == 18_000 + codec.HEADER
+    assert MODEL.bytes(1000, 1) == 27_000 + codec.HEADER
+    assert MODEL.bytes(5000) - codec.HEADER == pytest.approx(5000 * 16.6, rel=0.01)
+    assert MODEL.bytes(20_000) == 320_000 + codec.HEADER
+
+
+def test_what_was_encoded_is_known_exactly_and_carries_its_neighbours_along():
+    model = MODEL.learned(1000, 0, 18_900)
+    assert model.bytes(1000) == 18_900
+    assert model.bytes(1100) / MODEL.bytes(1100) == pytest.approx(18_900 / MODEL.bytes(1000), rel=1e-3)
+    assert model.bytes(1000, 1) == MODEL.bytes(1000, 1)
+    assert model.learned(1000, 0, 17_000).bytes(1000) == 17_000
+    assert model.learned(2000, 0, 50_000).bytes(1000) == 18_900
+
+
+def test_refining_makes_the_estimate_exact_at_small_shares():
+    ranked = walls(3_000, sh_degree=1)
+    models = list(refined(MODEL, ranked, 1))
+    assert len(models) == len(codec.REFINED)
+    count = round(0.16 * len(ranked))
+    assert models[-1].bytes(count, 1) == len(encode(ranked.take(slice(0, count)))) + codec.HEADER
+    assert models[-1].bytes(count, 0) == MODEL.bytes(count, 0)
+
+
+def test_cancelling_stops_the_estimate():
+    def report(fraction, text):
+        assert text
+        if fraction > 0.3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        size_model(walls(3_000), report)
+    with pytest.raises(Cancelled):
+        list(refined(MODEL, walls(3_000), 0, report))
+
+
+@pytest.mark.shared
+def test_the_estimate_is_within_three_percent_on_a_real_room(scenes):
+    cloud = open_scene(scenes / "lab_corner").cloud
+    order = (cloud.opacities * cloud.scales.prod(1) ** (1 / 3)).argsort(descending=True)
+    ranked = cloud.take(order).with_sh_degree(1)
+    model = size_model(ranked)
+    for share, degree in ((0.02, 0), (0.1, 0), (0.1, 1), (0.4, 0)):
+        assert abs(error(model, ranked, share, degree)) < 0.03, (share, degree)
