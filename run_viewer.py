@@ -110,16 +110,16 @@ def wait_for_our_turn():
 
 def make_venv():
     """An environment to install into. One of ours that was left half-way is made anew; somebody's own is kept."""
-    if UNFINISHED.exists() or ((VENV / "pyvenv.cfg").exists() and not PYTHON.exists()):
-        shutil.rmtree(VENV)
-    ours = STAMP.exists() or not PYTHON.exists()
     try:
+        if UNFINISHED.exists() or ((VENV / "pyvenv.cfg").exists() and not PYTHON.exists()):
+            shutil.rmtree(VENV)
+        ours = STAMP.exists() or not PYTHON.exists()
         VENV.mkdir(exist_ok=True)
         STAMP.unlink(missing_ok=True)
         if ours:
             UNFINISHED.touch()
     except OSError as error:
-        sys.exit(f"{VENV}: cannot be made ({error.strerror}); copy this folder to where you may write.")
+        sys.exit(f"{VENV}: cannot be set up ({error.strerror}); copy this folder to where you may write.")
     if not PYTHON.exists():
         if importlib.util.find_spec("ensurepip") is None:  # Debian keeps it apart.
             install_packages([f"python3.{sys.version_info[1]}-venv"], "A Python environment", needed=True)
