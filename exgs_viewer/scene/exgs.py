@@ -33,13 +33,15 @@ range coder and zstd. Each stream decodes to exactly `count` bytes, one for each
 
 In mode 0 a Gaussian of SH degree d is C = 11 + 3 (d + 1)^2 float16 numbers: x y z as (position - origin) / step; the
 constant SH colour r g b; opacity as logit(opacity); three natural logarithms of the standard deviations; the unit
-quaternion w x y z (local to world), w >= 0; then the higher SH coefficients in order, r g b each. Each number becomes a
-u16 code that sorts as the number does: its bits b become NOT b where the sign bit is set and b OR 0x8000 otherwise.
+quaternion w x y z (local to world), w >= 0; then the higher SH coefficients in order, r g b each (basis and signs of the
+original 3DGS). Each number becomes a u16 code that sorts as the number does: its bits b become NOT b where the sign bit
+is set and b OR 0x8000 otherwise.
 S = 2 C: streams 2k and 2k + 1 hold the high and the low bytes of code k of all Gaussians. Four codes are replaced by
 differences modulo 2^16, written as zigzag integers (0, -1, 1, -2 ... as 0, 1, 2, 3 ...):
     x, y, z  minus the same code of the Gaussian before it; the first Gaussian is stored as it is, without zigzag
     w        minus the code of float16(sqrt(max(0, 1 - x x - y y - z z))) of the stored quaternion's x, y, z, computed
              from left to right in float64 and rounded to nearest even
+Positions must lie within 10^12, logarithms of scales within -30 and 20, quaternions must not be zero.
 Gaussians of a tier may come in any order; this program sorts them along the Morton curve of their position codes.
 """
 
@@ -69,6 +71,7 @@ from exgs_viewer.scene.exgs_header import (
     read_header,
 )
 from exgs_viewer.scene.float16 import (
+    LOG_SCALE_LIMITS,
     Codes,
     Frame,
     frame_around,
@@ -82,6 +85,8 @@ from exgs_viewer.scene.float16 import (
 from exgs_viewer.scene.streams import pack, unpack
 from exgs_viewer.settings import CompressionSettings, Report, quiet, write_atomically
 
+FARTHEST = 1e12
+"""World units. Squares of larger coordinates would come near the end of float32."""
 MAX_CAMERAS = 200
 """Cameras that go into the metadata; more are thinned evenly."""
 
@@ -232,11 +237,17 @@ def _problem(payload: memoryview, tier: Tier) -> str:
 
 
 def _cloud(codes: Codes, frame: Frame, name: str) -> GaussianCloud:
+    """The cloud that decoded numbers stand for, if they stand for one that can be drawn."""
     cloud = to_cloud(codes, frame)
-    numbers = (cloud.means, cloud.scales, cloud.quats, cloud.opacities, cloud.sh)
-    lengths = cloud.quats.norm(dim=1)
-    if not all(tensor.isfinite().all() for tensor in numbers) or cloud.scales.min() <= 0 or lengths.min() < 0.5:
-        raise SceneError(f"{name}: it is damaged: some Gaussians have infinite, missing or zero values.")
+    sound = (
+        cloud.means.abs().max() <= FARTHEST  # NaN compares false, so these also find what is not finite.
+        and cloud.scales.min() >= math.exp(LOG_SCALE_LIMITS[0]) * 0.99
+        and cloud.scales.max() <= math.exp(LOG_SCALE_LIMITS[1]) * 1.01
+        and cloud.quats.norm(dim=1).min() > 0.99
+        and all(tensor.isfinite().all() for tensor in (cloud.quats, cloud.opacities, cloud.sh))
+    )
+    if not sound:
+        raise SceneError(f"{name}: it is damaged: some Gaussians have infinite, missing or absurd values.")
     return cloud
 
 
