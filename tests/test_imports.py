@@ -11,8 +11,10 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+DRAWING = ("window", "desk", "viewport", "overlay", "panels", "widgets", "modals", "theme", "sinks", "glfw")
+"""The modules of the app that draw; all the others must run without a screen."""
 HOMES = {
-    "dearpygui": [f"app.{name}" for name in ("window", "viewport", "panels", "widgets", "theme", "sinks", "glfw")],
+    "dearpygui": [f"app.{name}" for name in DRAWING],
     "gsplat": ["render.cuda", "render.cuda_*"],
     "numba": ["render.cpu", "render.cpu_*", "compress.*"],
     "plyfile": ["scene.ply"],
