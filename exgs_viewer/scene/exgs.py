@@ -33,9 +33,9 @@ range coder and zstd. Each stream decodes to exactly `count` bytes, one for each
 
 In mode 0 a Gaussian of SH degree d is C = 11 + 3 (d + 1)^2 float16 numbers: x y z as (position - origin) / step; the
 constant SH colour r g b; opacity as logit(opacity); three natural logarithms of the standard deviations; the unit
-quaternion w x y z (local to world), w >= 0; then the higher SH coefficients in order, r g b each (basis and signs of the
-original 3DGS). Each number becomes a u16 code that sorts as the number does: its bits b become NOT b where the sign bit
-is set and b OR 0x8000 otherwise.
+quaternion w x y z (local to world), w >= 0; then the higher SH coefficients in order, r g b each (basis and signs as in
+the original 3DGS). Each number becomes a u16 code that sorts as the number does: its bits b become NOT b where the sign
+bit is set and b OR 0x8000 otherwise.
 S = 2 C: streams 2k and 2k + 1 hold the high and the low bytes of code k of all Gaussians. Four codes are replaced by
 differences modulo 2^16, written as zigzag integers (0, -1, 1, -2 ... as 0, 1, 2, 3 ...):
     x, y, z  minus the same code of the Gaussian before it; the first Gaussian is stored as it is, without zigzag
