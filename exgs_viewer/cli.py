@@ -76,12 +76,7 @@ class View:
     render: RenderFlags = field(default_factory=lambda: stored("render", RenderFlags))
 
     def run(self) -> int:
-        from exgs_viewer.doctor import display_problem
-
         _check_there(self.scene)
-        problem = display_problem()
-        if problem:
-            raise ExgsError(problem)
         settings = Settings(
             render=plain(RenderSettings, self.render),
             compression=plain(CompressionSettings, self.compression),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -53,7 +54,6 @@ def window(monkeypatch) -> list:
     fake.run = lambda *arguments: calls.append(arguments) or 0
     monkeypatch.setitem(sys.modules, "exgs_viewer.app.window", fake)
     monkeypatch.setattr("exgs_viewer.app.window", fake, raising=False)
-    monkeypatch.setattr("exgs_viewer.doctor.display_problem", lambda: None)
     return calls
 
 
@@ -323,10 +323,14 @@ def test_what_the_window_needs_is_what_the_doctor_looks_at():
     assert set(cli.NEEDED_TO_START) <= set(doctor.CHECKS)
 
 
-def test_no_display_is_one_sentence(capsys, window, monkeypatch):
-    monkeypatch.setattr("exgs_viewer.doctor.display_problem", lambda: "There is no display.")
-    assert mistake(capsys, "view") == "exgs: There is no display.\n"
-    assert window == []
+def test_no_display_is_one_sentence():
+    """In a process of its own: without the check GLFW would abort it."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    command = [sys.executable, "-m", "exgs_viewer", "view"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("exgs: There is no display")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_reader_who_leaves_early_sees_no_traceback(scene):
