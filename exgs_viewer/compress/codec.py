@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -20,15 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
-from exgs_viewer.scene.exgs import encode
 from exgs_viewer.scene.float16 import Frame, frame_around, position_codes, rows, spatial_order, to_codes, to_planes
 from exgs_viewer.scene.streams import Plane, compress, in_threads
 from exgs_viewer.settings import Report, quiet
 
 SHARES = (0.01, 0.04, 0.15, 0.45, 1.0)
 """Shares of the cloud at which survivors are coded; between them bytes per Gaussian bend by less than 1 %."""
-REFINED = (0.01, 0.02, 0.04, 0.08, 0.16)
-"""Shares that are cheap enough to encode in the background as soon as nothing better is to do."""
 SAMPLE = 1 << 16
 """Gaussians coded at each share."""
 RUN = 1 << 11
@@ -60,7 +57,8 @@ class SizeModel:
 
     def learned(self, count: int, sh_degree: int, size: int) -> SizeModel:
         """The model that also knows what `count` Gaussians took when they were encoded."""
-        known = {(degree, n): old for degree, n, old in self.encoded} | {(sh_degree, count): size}
+        known = {(degree, n): old for degree, n, old in self.encoded}
+        known[min(sh_degree, len(self.rates) - 1), count] = size
         return replace(self, encoded=tuple((*key, known[key]) for key in sorted(known)))
 
     def _sampled(self, count: int, sh_degree: int) -> float:
@@ -79,16 +77,6 @@ def size_model(ranked: GaussianCloud, report: Report = quiet) -> SizeModel:
         share = partial(_tell, report, number / len(counts), 1 / len(counts))
         sampled.append(_rates(ranked, frame, order[order < count], share))
     return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)))
-
-
-def refined(model: SizeModel, ranked: GaussianCloud, sh_degree: int, report: Report = quiet) -> Iterator[SizeModel]:
-    """Better and better models, one for each of REFINED that is encoded for real."""
-    for number, share in enumerate(REFINED):
-        count = max(1, round(share * len(ranked)))
-        cut = ranked.take(slice(0, count)).with_sh_degree(sh_degree)
-        size = len(encode(cut, {}, partial(_tell, report, number / len(REFINED), 1 / len(REFINED))))
-        model = model.learned(count, cut.sh_degree, size + HEADER)
-        yield model
 
 
 def _rates(ranked: GaussianCloud, frame: Frame, survivors: NDArray[np.int64], report: Report) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from exgs_viewer.compress import codec
-from exgs_viewer.compress.codec import SizeModel, refined, size_model
+from exgs_viewer.compress.codec import SizeModel, size_model
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -91,13 +91,8 @@ def test_what_was_encoded_is_known_exactly_and_carries_its_neighbours_along():
     assert model.learned(2000, 0, 50_000).bytes(1000) == 18_900
 
 
-def test_refining_makes_the_estimate_exact_at_small_shares():
-    ranked = walls(3_000, sh_degree=1)
-    models = list(refined(MODEL, ranked, 1))
-    assert len(models) == len(codec.REFINED)
-    count = round(0.16 * len(ranked))
-    assert models[-1].bytes(count, 1) == len(encode(ranked.take(slice(0, count)))) + codec.HEADER
-    assert models[-1].bytes(count, 0) == MODEL.bytes(count, 0)
+def test_what_was_learned_of_a_degree_the_cloud_has_not_counts_for_the_highest_it_has():
+    assert MODEL.learned(1000, 3, 30_000).bytes(1000, 1) == 30_000
 
 
 def test_cancelling_stops_the_estimate():
@@ -108,8 +103,6 @@ def test_cancelling_stops_the_estimate():
 
     with pytest.raises(Cancelled):
         size_model(walls(3_000), report)
-    with pytest.raises(Cancelled):
-        list(refined(MODEL, walls(3_000), 0, report))
 
 
 @pytest.mark.shared
