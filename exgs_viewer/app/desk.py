@@ -15,6 +15,7 @@ from exgs_viewer.app.session import Session
 from exgs_viewer.app.sinks import open_sink
 from exgs_viewer.app.theme import Fonts
 from exgs_viewer.app.viewport import Viewport
+from exgs_viewer.app.workers import Notify
 from exgs_viewer.settings import Settings
 
 LONGEST_STEP = 0.1
@@ -24,11 +25,11 @@ LONGEST_STEP = 0.1
 class Desk:
     """Everything inside the window. `step` once per turn of the main loop."""
 
-    def __init__(self, settings: Settings, fonts: Fonts, glfw: Glfw):
+    def __init__(self, settings: Settings, fonts: Fonts, glfw: Glfw, wake: Notify):
         self._glfw = glfw
         sink = open_sink(dpg.add_texture_registry())
-        self.session = Session(settings, Engine(settings.backend, notify=glfw.wake, as_bytes=sink.as_bytes))
-        self._chooser = Chooser(glfw.wake)
+        self.session = Session(settings, Engine(settings.backend, notify=wake, as_bytes=sink.as_bytes))
+        self._chooser = Chooser(wake)
         self._modals = Modals(fonts, self.session, self._chooser)
         self.session.asker = self._modals
         self._viewport = Viewport(fonts, sink, self.session, self._keys_blocked)
@@ -37,6 +38,7 @@ class Desk:
         self._size = (0, 0)
         self._at = time.perf_counter()
         self._shown: tuple = ()
+        self._was_typing = False
 
     def _keys_blocked(self) -> bool:
         """Whether keys belong to a widget or a question."""
@@ -56,6 +58,7 @@ class Desk:
         session = self.session
         session.set_size(self._viewport.size)
         session.nav = self._viewport.step(session.nav, session.view, seconds, self._glfw.focused())
+        self._give_back_keys()
         self._chooser.poll()
         frame = session.step()
         if frame is not None:
@@ -66,6 +69,13 @@ class Desk:
         changed = frame is not None or shown != self._shown
         self._shown = shown
         return changed
+
+    def _give_back_keys(self) -> None:
+        """Once a widget is done with, keys go to the picture again; else Tab would jump into the next field."""
+        typing = self._panels.typing
+        if not self._modals.open and ((self._was_typing and not typing) or self._panels.take_clicked()):
+            self._viewport.focus()
+        self._was_typing = typing
 
     @property
     def awake(self) -> bool:

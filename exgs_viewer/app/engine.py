@@ -71,6 +71,7 @@ class Engine:
         self._frames: Frames | None = None
         self._events: list[Event] = []
         self._costs: dict[Side, pace.Cost] = {}
+        self._scale = 1.0
         self._view: ViewState | None = None
         self._moved_at = self._changed_at = self._touched_at = LONG_AGO
         self._take_scene(None)
@@ -252,9 +253,8 @@ class Engine:
         if not costs:
             return view.size
         panes = len(sides) if view.layout == "side" else 1
-        width, height = view.size
-        lines = pace.draft_size(costs, (max(1, width // panes), height))[1]
-        return (max(panes, round(width * lines / height)), lines)
+        self._scale = pace.draft_scale(costs, (max(1, view.size[0] // panes), view.size[1]), self._scale)
+        return pace.scaled(view.size, self._scale)
 
     def _count(self, side: Side, view: ViewState) -> int:
         total = len(self._opened.scene.cloud)
@@ -283,8 +283,12 @@ class Engine:
                     "rank", lambda report: work.rank(stages, scene, ranked.significance, compression, report)
                 )
         elif self._size_missing(compression) and "size" not in names:
-            meta = work.saved_meta(stages, self._opened, compression, view.camera)
-            self._jobs.submit("size", lambda report: work.measure_size(stages, ranked, compression, meta, report))
+            self._submit_size(view)
+
+    def _submit_size(self, view: ViewState) -> None:
+        ranked, stages = self._ranked, self._stages
+        meta = work.saved_meta(stages, self._opened, view.compression, view.camera)
+        self._jobs.submit("size", lambda report: work.measure_size(stages, ranked, view.compression, meta, report))
 
     def _size_missing(self, compression: CompressionSettings) -> bool:
         key = (self._ranked, compression)
@@ -354,7 +358,7 @@ class Engine:
                 self._events.append(RendererReady(renderer.label))
             case "open", opened:
                 self._take_scene(opened)
-                self._costs = {}
+                self._costs, self._scale = {}, 1.0
                 self._events.append(SceneOpened(opened.scene, opened.camera, opened.up, opened.extent, done.seconds))
             case "score" | "rank", ranking:
                 self._take_ranking(ranking, done)
@@ -380,7 +384,9 @@ class Engine:
         if done.name == "score":
             self._events.append(Scored(done.seconds))
         self._model = None
-        self._jobs.cancel("model")
+        self._jobs.cancel("model", "size")
+        if self._view and self._view.camera:
+            self._submit_size(self._view)  # Before the model: it takes less time, and is the figure to be seen first.
         self._jobs.submit("model", lambda report: work.model_sizes(self._stages, ranking.ranked, report))
         self._tell_size_again()
 

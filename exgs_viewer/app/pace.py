@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,18 +52,31 @@ def learnt(cost: Cost | None, pixels: int, seconds: float, count: int) -> Cost:
     return Cost(cost.fixed * ratio, cost.per_pixel * ratio, count, pixels, seconds)
 
 
-def draft_size(costs: Sequence[Cost], size: Size, budget: float = BUDGET) -> Size:
-    """The largest of the LEVELS of `size` at which pictures of these costs fit the budget together.
+def draft_scale(costs: Sequence[Cost], size: Size, last: float = 1.0, budget: float = BUDGET) -> float:
+    """The largest of the LEVELS at which pictures of these costs fit the budget together.
 
-    Where the fixed part alone fills the budget, a picture much smaller gains little, so the budget gives way.
+    Where the fixed part alone fills the budget, a much smaller picture gains little, so the budget gives way. The
+    `last` scale is left only for good reason, and upwards one level at a time: a picture that changes its sharpness
+    in every frame swims.
     """
-    full = size[0] * size[1]
-    fixed, per_pixel = sum(cost.fixed for cost in costs), sum(cost.per_pixel for cost in costs)
-    room = max(budget - fixed, 0.6 * fixed)
-    # What was measured on a small picture says little about one that is much larger.
-    room = min(room, 2 * per_pixel * max((cost.pixels for cost in costs), default=full))
-    wanted = math.sqrt(room / max(per_pixel * full, 1e-12))
+    fixed = sum(cost.fixed for cost in costs)
+    budget = max(budget, 1.6 * fixed)
     least = min(1.0, SHORTEST / size[1])
-    scale = next((level for level in LEVELS if level <= wanted * 1.03), LEVELS[-1])
-    scale = max(scale, least)
-    return (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    levels = [level for level in LEVELS if level > least] + [least]
+
+    def seconds(scale: float) -> float:
+        return sum(cost.of(scale * scale * size[0] * size[1]) for cost in costs)
+
+    fitting = next((level for level in levels if seconds(level) <= budget), least)
+    if last in levels and fitting != last:
+        if fitting < last and seconds(last) <= 1.3 * budget:
+            return last
+        if fitting > last:
+            above = levels[levels.index(last) - 1]
+            return above if seconds(above) <= 0.85 * budget else last
+    return fitting
+
+
+def scaled(size: Size, scale: float) -> Size:
+    """`size` at a scale, at least one pixel."""
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))

@@ -51,6 +51,7 @@ class Panels:
     def __init__(self, fonts: Fonts, actions: Actions):
         self._fonts, self._do = fonts, actions
         self._state: PanelState | None = None
+        self._clicked = False
         self._themes()
         self._knobs: dict[str, Knob] = {}
         side = theme.flat_window((fonts.px(14), fonts.px(12)), theme.PANEL)
@@ -157,9 +158,9 @@ class Panels:
     def _compare_section(self) -> None:
         self._title("Compare")
         layouts = {layout: LAYOUT_WORDS[layout] for layout in LAYOUTS}
-        self._layout = Choice(layouts, (self._lit, self._plain), lambda value: self._do.set_view(layout=value))
+        self._layout = Choice(layouts, (self._lit, self._plain), lambda value: self._set_view(layout=value))
         sides = {"original": "Original", "compressed": "Compressed"}
-        self._shown = Choice(sides, (self._lit, self._plain), lambda value: self._do.set_view(shown=value))
+        self._shown = Choice(sides, (self._lit, self._plain), lambda value: self._set_view(shown=value))
         with dpg.group() as self._gain_group, knob_table(self._fonts):
             tip = "How much the difference of the two pictures is amplified."
             scale = Scale(Range(1.0, 32.0, "x", log=True))
@@ -170,7 +171,7 @@ class Panels:
         self._title("Restore")
         self._restoring = dpg.add_checkbox(
             label="Repair the compressed picture (R)",
-            callback=lambda sender, value: self._do.set_view(restoring=value),
+            callback=lambda sender, value: self._set_view(restoring=value),
         )
         with dpg.group() as self._restore_group:
             with knob_table(self._fonts):
@@ -196,7 +197,7 @@ class Panels:
                     dpg.add_button(label="Flip up", width=-1, callback=lambda: self._do.turn_over()), "Turn it over (U)"
                 )
         modes = {mode: MODE_WORDS[mode] for mode in MODES}
-        self._mode = Choice(modes, (self._lit, self._plain), lambda value: self._do.set_view(mode=value))
+        self._mode = Choice(modes, (self._lit, self._plain), lambda value: self._set_view(mode=value))
         with dpg.tree_node(label="Drawing"):
             with knob_table(self._fonts):
                 self._knobs["draw_sh"] = knob_of(
@@ -236,6 +237,15 @@ class Panels:
         dpg.configure_item(self.panel, pos=(0, 0), width=panel, height=height - status)
         dpg.configure_item(self.status, pos=(0, height - status), width=width, height=status)
         return panel, 0, max(64, width - panel), max(64, height - status)
+
+    def take_clicked(self) -> bool:
+        """Whether a button of the panel was clicked since the last call."""
+        clicked, self._clicked = self._clicked, False
+        return clicked
+
+    def _set_view(self, **values: Any) -> None:
+        self._clicked = True
+        self._do.set_view(**values)
 
     @property
     def typing(self) -> bool:

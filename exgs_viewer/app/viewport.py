@@ -68,6 +68,8 @@ class Viewport:
         self._fonts, self._sink, self._do, self._blocked = fonts, sink, commands, blocked
         self._rect = (0, 0, 64, 64)
         self._drag: Drag | None = None
+        self._free = True
+        self._over = False
         self._wheel = 0.0
         self._double = False
         self._down: set[int] = set()
@@ -118,6 +120,10 @@ class Viewport:
         hot = held or self._over_divider(state.view) if state.view.layout == "wipe" else False
         self._overlay.show(replace(state, size=self.size, divider_hot=hot))
 
+    def focus(self) -> None:
+        """Take the keyboard."""
+        dpg.focus_item(self.window)
+
     # Input.
 
     def _wheeled(self, sender: Any, notches: float) -> None:
@@ -140,9 +146,13 @@ class Viewport:
         wheel, self._wheel, double, self._double = self._wheel, 0.0, self._double, False
         if nav is None:
             return None
-        over = self._hovered() and not self._blocked_by_window()
+        if not any(dpg.is_mouse_button_down(button) for button in (LEFT, RIGHT, MIDDLE)):
+            self._over = self._hovered()  # While a button is held, Dear PyGui calls nothing hovered.
+        over = self._over
+        if over and not self._blocked() and not dpg.is_item_focused(self.window):
+            self.focus()
         nav = self._mouse(nav, view, over)
-        if over and double and self._drag is not None:
+        if over and double:
             self._do.focus_at(*self._share(self._mouse_place()))
         if over and wheel:
             nav = self._turned_wheel(nav, wheel)
@@ -158,10 +168,10 @@ class Viewport:
         if self._drag is None:
             button = next((b for b in (LEFT, RIGHT, MIDDLE) if dpg.is_mouse_button_down(b)), None)
             if button is None:
-                self._idle = True
+                self._free = True
                 return nav
-            if not over or not getattr(self, "_idle", True):
-                self._idle = False  # It began elsewhere, so it is none of ours until it is let go.
+            if not over or not self._free:
+                self._free = False  # It began elsewhere, so it is none of ours until it is let go.
                 return nav
             self._drag = Drag(button, place, divider=button == LEFT and self._over_divider(view))
             if not self._drag.divider:
@@ -236,14 +246,11 @@ class Viewport:
         x, y = self._mouse_place()
         return 0 <= x < self.size[0] and 0 <= y < self.size[1] and dpg.is_item_hovered(self.window)
 
-    def _blocked_by_window(self) -> bool:
-        return False
-
     def _over_divider(self, view: ViewState) -> bool:
         if view.layout != "wipe":
             return False
         x, _ = self._mouse_place()
-        return self._hovered() and abs(x - view.wipe * self.size[0]) <= self._fonts.px(GRAB)
+        return self._over and abs(x - view.wipe * self.size[0]) <= self._fonts.px(GRAB)
 
 
 def _held(*keys: int) -> bool:

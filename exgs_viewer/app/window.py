@@ -19,6 +19,8 @@ from exgs_viewer.settings import Settings, resource
 
 FRAME = 1 / 60
 """Seconds between two frames while something moves."""
+LONGEST = 0.04
+"""Seconds between two frames while something moves, where drawing the window itself is slow."""
 LINGER = 0.35
 """Seconds the window goes on drawing after the last input: tooltips and hover colours want some frames."""
 NAP = 0.05
@@ -54,6 +56,12 @@ class Shell:
         self.frames = 0
         self._active_at = time.perf_counter()
         self._drawn_at = 0.0
+        self._news = threading.Event()
+
+    def wake(self) -> None:
+        """From any thread: there is something to show."""
+        self._news.set()
+        self.glfw.wake()
 
     def __enter__(self) -> Shell:
         return self
@@ -107,11 +115,11 @@ class Shell:
             dpg.render_dearpygui_frame()
             self.frames += 1
             self._drawn_at = now
-            # Where OpenGL is software, a frame costs what a picture needs: leave it half of the time.
-            spent = time.perf_counter() - now
-            rest = max(FRAME - spent, min(spent, FRAME) if spent > FRAME / 2 else 0.0)
             if active:
-                time.sleep(max(0.0, rest))
+                # Where OpenGL is software, a frame costs what a picture needs: leave it most of the time.
+                spent = time.perf_counter() - now
+                self._news.wait(FRAME - spent if spent < FRAME / 2 else min(2 * spent, LONGEST))
+                self._news.clear()
                 return
         if self.glfw.wait(NAP):
             self._active_at = time.perf_counter()
@@ -132,7 +140,7 @@ def run(settings: Settings, scene: str | None, screenshot: Path | None = None, f
         shell.import_while_drawing("exgs_viewer.app.desk")
         from exgs_viewer.app.desk import Desk
 
-        desk = Desk(settings, shell.fonts, shell.glfw)
+        desk = Desk(settings, shell.fonts, shell.glfw, shell.wake)
         try:
             if scene:
                 desk.session.open(scene)
@@ -149,8 +157,10 @@ def _loop(shell: Shell, desk: Any, screenshot: Path | None, frames: int) -> int:
         if screenshot is not None and taking is None:
             if desk.session.failed is not None:
                 raise desk.session.failed
-            if desk.session.engine.settled and shell.frames >= frames:
-                taking = _window_picture(screenshot)
+            if desk.session.engine.settled:
+                changed = True  # An idle window draws one frame a second; whoever waits for N frames wants them now.
+                if shell.frames >= frames:
+                    taking = _window_picture(screenshot)
         if taking is not None:
             changed = True
             if taking():

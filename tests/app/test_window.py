@@ -1,0 +1,228 @@
+"""The real window with real events from outside, under Xvfb or on a desktop."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exgs_viewer.images import read_picture, read_png_metadata
+
+pytestmark = [
+    pytest.mark.screen,
+    pytest.mark.skipif(not shutil.which("xdotool"), reason="no xdotool; `python3 run_viewer.py test` installs it"),
+]
+LONG = 120
+PROGRAM = """
+import sys, pathlib
+import dearpygui.dearpygui as dpg
+from exgs_viewer.app import panels, session, window
+from exgs_viewer.settings import Settings, WindowSettings
+
+# What the window believes is told outside, line by line: the test waits for it instead of sleeping.
+def told(function):
+    def wrapper(self):
+        state = function(self)
+        line = repr((state.scored, state.view.compression.keep, state.view.layout, state.view.restoring,
+                     state.told.text, state.size, self.engine.settled, self.view.swapped, self.nav and
+                     tuple(round(part, 4) for part in self.nav.camera.position)))
+        if line != getattr(self, "last_line", None):
+            self.last_line = line
+            print(line, flush=True)
+        return state
+    return wrapper
+
+def placed(function):
+    def wrapper(self, state):
+        function(self, state)
+        items = {"slider": self._knobs["keep"].slider, "field": self._knobs["keep"].field}
+        corners = {name: (dpg.get_item_rect_min(item), dpg.get_item_rect_size(item)) for name, item in items.items()}
+        middles = {name: [a + b / 2 for a, b in zip(*corner)] for name, corner in corners.items()}
+        if middles["slider"][0] > 0:
+            pathlib.Path("places.txt").write_text(repr(middles))
+    return wrapper
+
+panels.Panels.show = placed(panels.Panels.show)
+session.Session.panel = told(session.Session.panel)
+shot = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
+settings = Settings(window=WindowSettings(width=1000, height=780))
+sys.exit(window.run(settings, sys.argv[1], shot, 5))
+"""
+PANEL, STATUS = 348, 30
+"""Pixels of the panel and the status line at scale 1."""
+
+
+class Running:
+    """A window in a process of its own, told what to do by xdotool."""
+
+    def __init__(self, folder: Path, *arguments: str):
+        self._folder = folder
+        self._out = (folder / "out.txt").open("w+")
+        environment = {**os.environ, "EXGS_HOME": str(folder / "home"), "HOME": str(folder)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            cwd=folder,
+            env=environment | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            stdout=self._out,
+            stderr=subprocess.STDOUT,
+        )
+        self.window = ""
+
+    def lines(self) -> list[tuple]:
+        text = (self._folder / "out.txt").read_text()
+        return [eval(line) for line in text.splitlines() if line.startswith("(")]
+
+    def until(self, wanted, what: str) -> tuple:
+        """Wait until the newest state fulfils `wanted`."""
+        deadline = time.monotonic() + LONG
+        while time.monotonic() < deadline:
+            lines = self.lines()
+            if lines and wanted(lines[-1]):
+                return lines[-1]
+            assert self.process.poll() is None, (self._folder / "out.txt").read_text()[-2000:]
+            time.sleep(0.05)
+        raise AssertionError(f"waited for {what}; the last states were {self.lines()[-3:]}")
+
+    def do(self, *words: object) -> str:
+        done = subprocess.run(["xdotool", *map(str, words)], check=True, timeout=LONG, capture_output=True, text=True)
+        return done.stdout
+
+    def to(self, x: float, y: float) -> None:
+        """Move the mouse to a place inside the window."""
+        if not self.window:
+            self.window = self.do("search", "--sync", "--name", "exgs viewer").split()[0]
+        self.do("mousemove", "--window", self.window, round(x), round(y))
+
+    def drag(self, start: tuple, end: tuple, button: int = 1, steps: int = 12) -> None:
+        self.to(*start)
+        time.sleep(0.2)
+        self.do("mousedown", button)
+        for step in range(1, steps + 1):
+            self.to(*(a + (b - a) * step / steps for a, b in zip(start, end, strict=True)))
+            time.sleep(0.03)
+        time.sleep(0.2)
+        self.do("mouseup", button)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(LONG)
+        self._out.close()
+
+
+SCORED, KEEP, LAYOUT, RESTORING, TOLD, SIZE, SETTLED, SWAPPED, PLACE = range(9)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A .ply with a coloured box of Gaussians."""
+    import torch
+
+    from exgs_viewer.scene import ply
+    from exgs_viewer.scene.cloud import GaussianCloud
+
+    n, generator = 6000, torch.Generator().manual_seed(1)
+    means = torch.rand(n, 3, generator=generator) * 2 - 1
+    quats = torch.zeros(n, 4)
+    quats[:, 0] = 1
+    cloud = GaussianCloud(
+        means, torch.full((n, 3), 0.03), quats, torch.full((n,), 0.9), torch.rand(n, 1, 3, generator=generator) * 2
+    )
+    path = tmp_path / "box.ply"
+    ply.write(path, cloud)
+    return path
+
+
+@pytest.fixture
+def start(tmp_path):
+    running = []
+
+    def begin(*arguments) -> Running:
+        running.append(Running(tmp_path, *map(str, arguments)))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.close()
+
+
+def test_the_screenshot_for_scripts_shows_panel_and_picture(start, scene, tmp_path):
+    window = start(scene, tmp_path / "shot.png")
+    assert window.process.wait(LONG) == 0
+    picture = read_picture(tmp_path / "shot.png").numpy()
+    height, width = picture.shape[:2]
+    assert (width, height) == (1000, 780)
+    panel, view = picture[: height - STATUS, :PANEL], picture[: height - STATUS, PANEL:]
+    assert panel.std() > 0.05 and np.median(panel) < 0.2, "a dark panel with writing"
+    middle = view[200:550, 150:500]
+    assert middle.mean() > 0.2 and middle.std() > 0.1, "a scene in the middle of the picture"
+
+
+def test_a_missing_scene_ends_the_script_with_its_reason(start, tmp_path):
+    window = start("nothing.ply", tmp_path / "shot.png")
+    assert window.process.wait(LONG) == 1
+    assert "SceneError: nothing.ply: there is no such file." in (tmp_path / "out.txt").read_text()
+
+
+def test_dragging_typing_comparing_and_saving_with_real_events(start, scene, tmp_path):
+    window = start(scene)
+    state = window.until(lambda now: now[SCORED] and now[SETTLED], "the scored scene at rest")
+    middle = (PANEL + 300, 350)
+
+    # The picture turns when it is dragged.
+    window.drag(middle, (middle[0] + 120, middle[1]))
+    turned = window.until(lambda now: now[PLACE] != state[PLACE] and now[SETTLED], "a turned camera")
+
+    # The retention slider follows the mouse.
+    x, y = knob(tmp_path, "slider")
+    window.drag((x, y), (x + 25, y))
+    dragged = window.until(lambda now: now[KEEP] != turned[KEEP] and now[SETTLED], "another retention")
+    assert dragged[KEEP] > turned[KEEP] and dragged[PLACE] == turned[PLACE]
+    assert re.fullmatch(r"[\d.]+ [kM]?B", dragged[SIZE]), "an exact size"
+
+    # What is typed into a field does not fly, compare or recall bookmarks.
+    x, y = knob(tmp_path, "field")
+    window.to(x, y)
+    window.do("click", 1)
+    time.sleep(0.3)
+    window.do("key", "--delay", 60, "ctrl+a", "2", "5", "c", "w", "r")
+    window.do("key", "Return")
+    typed = window.until(lambda now: now[KEEP] == 0.25 and now[SETTLED], "the typed retention")
+    assert (typed[PLACE], typed[LAYOUT], typed[RESTORING]) == (dragged[PLACE], "single", False)
+
+    # Keys over the picture do.
+    window.to(*middle)
+    time.sleep(0.3)
+    for layout in ("wipe", "side", "difference", "single"):
+        window.do("key", "c")
+        window.until(lambda now, layout=layout: now[LAYOUT] == layout, layout)
+    window.do("keydown", "Tab")
+    window.until(lambda now: now[SWAPPED], "the other side")
+    window.do("keyup", "Tab")
+    window.until(lambda now: not now[SWAPPED], "this side again")
+    window.do("keydown", "w")
+    time.sleep(0.3)
+    window.do("keyup", "w")
+    window.until(lambda now: now[PLACE] != typed[PLACE] and now[SETTLED], "a flown camera")
+
+    # F12 saves the picture with what it shows.
+    window.do("key", "F12")
+    window.until(lambda now: "Saved" in now[TOLD], "the saved picture")
+    (png,) = tmp_path.glob("box_*.png")
+    picture, meta = read_picture(png), read_png_metadata(png)
+    assert tuple(picture.shape) == (780 - STATUS, 1000 - PANEL, 3)
+    assert meta["view"]["compression"]["keep"] == 0.25 and meta["scene"] == str(scene)
+    assert float(picture.std()) > 0.1
+
+
+def knob(folder: Path, part: str) -> tuple[int, int]:
+    """Where the retention slider or its field stands: the panel writes it down for the test."""
+    places = eval((folder / "places.txt").read_text())
+    return places[part]
