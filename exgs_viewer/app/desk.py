@@ -25,26 +25,34 @@ LONGEST_STEP = 0.1
 class Desk:
     """Everything inside the window. `step` once per turn of the main loop."""
 
-    def __init__(self, settings: Settings, fonts: Fonts, glfw: Glfw, wake: Notify):
+    def __init__(self, settings: Settings, fonts: Fonts, glfw: Glfw, wake: Notify, remember: bool = True):
         self._glfw = glfw
         sink = open_sink(dpg.add_texture_registry())
-        self.session = Session(settings, Engine(settings.backend, notify=wake, as_bytes=sink.as_bytes))
+        engine = Engine(settings.backend, notify=wake, as_bytes=sink.as_bytes)
+        self.session = Session(settings, engine, remember)
         self._chooser = Chooser(wake)
         self._modals = Modals(fonts, self.session, self._chooser)
         self.session.asker = self._modals
         self._viewport = Viewport(fonts, sink, self.session, self._keys_blocked)
         self._panels = Panels(fonts, self.session)
-        glfw.on_drop(self._dropped)
+        self._dropped: list[str] = []
+        glfw.on_drop(self._receive)
         self._size = (0, 0)
         self._at = time.perf_counter()
         self._shown: tuple = ()
         self._was_typing = False
+        self._title = ""
 
     def _keys_blocked(self) -> bool:
         """Whether keys belong to a widget or a question."""
         return self._panels.typing or self._modals.open
 
-    def _dropped(self, paths: list[str]) -> None:
+    def _receive(self, paths: list[str]) -> None:
+        self._dropped = paths
+
+    def _take_dropped(self) -> None:
+        """Open what was dropped; here, since the drop itself arrives in the middle of drawing a frame."""
+        paths, self._dropped = self._dropped, []
         if paths:
             self.session.open(paths[0])
 
@@ -55,15 +63,20 @@ class Desk:
         if size != self._size and min(size) > 0:
             self._size = size
             self._viewport.place(self._panels.place(*size))
+            self.session.set_window_size(size)
         session = self.session
         session.set_size(self._viewport.size)
         session.nav = self._viewport.step(session.nav, session.view, seconds, self._glfw.focused())
         self._give_back_keys()
+        self._take_dropped()
         self._chooser.poll()
         frame = session.step()
         if frame is not None:
             self._viewport.show(frame)
         shown = (session.panel(), session.overlay())
+        if shown[0].scene != self._title:
+            self._title = shown[0].scene
+            dpg.set_viewport_title(f"{self._title} – exgs viewer" if self._title else "exgs viewer")
         self._panels.show(shown[0])
         self._viewport.overlay(shown[1])
         changed = frame is not None or shown != self._shown

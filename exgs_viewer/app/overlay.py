@@ -82,7 +82,7 @@ class Overlay:
         left, right = label.left * size[0], label.right * size[0]
         lines = [(label.title, theme.TEXT, big)]
         lines += [(label.detail, (190, 197, 207), small)] if label.detail else []
-        lines += [(label.note, theme.GOOD, small)] if label.note else []
+        lines += [(label.note, theme.WARN if label.waiting else theme.GOOD, small)] if label.note else []
         width = max(self._width(text, height) for text, _, height in lines) + 2 * pad
         height = sum(height + px(5) for _, _, height in lines) + 2 * px(6)
         # The right pane of a wipe is labelled at its far end, out of the divider's way.

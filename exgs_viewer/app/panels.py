@@ -54,7 +54,7 @@ class Panels:
         self._clicked = False
         self._themes()
         self._knobs: dict[str, Knob] = {}
-        side = theme.flat_window((fonts.px(14), fonts.px(12)), theme.PANEL)
+        side = theme.flat_window((fonts.px(14), fonts.px(9)), theme.PANEL)
         with dpg.window(no_title_bar=True, no_move=True, no_resize=True, no_close=True, no_collapse=True) as self.panel:
             self._scene_section()
             self._size_section()
@@ -213,16 +213,17 @@ class Panels:
 
     def _status_line(self) -> None:
         px = self._fonts.px
-        with (
-            dpg.window(
-                no_title_bar=True, no_move=True, no_resize=True, no_close=True, no_scrollbar=True
-            ) as self.status,
-            dpg.group(horizontal=True),
-        ):
-            self._drawn_by = self._dim("Starting…")
-            self._told = dpg.add_text("")
+        with dpg.window(
+            no_title_bar=True, no_move=True, no_resize=True, no_close=True, no_scrollbar=True
+        ) as self.status:
+            with dpg.group(horizontal=True):
+                self._drawn_by = self._dim("Starting…")
+                self._told = dpg.add_text("")
             self._bar = dpg.add_progress_bar(width=px(300), height=px(18), show=False)
-            self._stop = dpg.add_button(label="Cancel", small=True, show=False, callback=self._cancel)
+            self._stop = dpg.add_button(label="Cancel", small=True, width=px(70), show=False, callback=self._cancel)
+        for item in (self._bar, self._stop):
+            if self._fonts.small:
+                dpg.bind_item_font(item, self._fonts.small)
         dpg.bind_item_theme(self.status, theme.flat_window((px(14), px(6)), (19, 21, 25)))
 
     def _cancel(self) -> None:
@@ -236,6 +237,8 @@ class Panels:
         panel, status = self._fonts.px(WIDTH), self._fonts.px(STATUS)
         dpg.configure_item(self.panel, pos=(0, 0), width=panel, height=height - status)
         dpg.configure_item(self.status, pos=(0, height - status), width=width, height=status)
+        dpg.configure_item(self._bar, pos=(width - self._fonts.px(394), self._fonts.px(7)))
+        dpg.configure_item(self._stop, pos=(width - self._fonts.px(84), self._fonts.px(7)))
         return panel, 0, max(64, width - panel), max(64, height - status)
 
     def take_clicked(self) -> bool:
@@ -325,4 +328,4 @@ class Panels:
         dpg.configure_item(self._stop, show=at_work)
         if at_work:
             dpg.set_value(self._bar, state.progress[1])
-            dpg.configure_item(self._bar, overlay=state.progress[2][:44])
+            dpg.configure_item(self._bar, overlay=state.progress[2][:48])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from exgs_viewer.app import words
 from exgs_viewer.app.state import Frame, Side, SizeKnown, ViewState
@@ -57,7 +57,9 @@ class Label:
     title: str
     detail: str = ""
     note: str = ""
-    """A line of its own, e.g. the quality."""
+    """A line of its own: the quality, or what is still to come."""
+    waiting: bool = False
+    """Whether the note says that something is still to come."""
     left: float = 0.0
     """Share of the width where its pane begins."""
     right: float = 1.0
@@ -127,6 +129,9 @@ def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str,
     """A label for each pane of the picture that is really on the screen."""
     request = frame.request
     texts = [_label(scene, frame, side, known, waiting, restorer) for side in frame.sides]
+    for pane, (wanted, shown) in enumerate(zip(request.sides, frame.sides, strict=True)):
+        if wanted != shown:
+            texts[pane] = replace(texts[pane], note="restoring …", waiting=True)
     if request.layout == "difference" and len(texts) == 2:
         what = f"{texts[1].title} against original, amplified {words.factor(request.gain)}"
         return (Label("Difference", what, texts[1].note),)
@@ -134,8 +139,7 @@ def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str,
         count = len(texts)
         edges = [number / count for number in range(count + 1)]
         return tuple(
-            Label(text.title, text.detail, text.note, left, right)
-            for text, left, right in zip(texts, edges, edges[1:], strict=False)
+            replace(text, left=left, right=right) for text, left, right in zip(texts, edges, edges[1:], strict=False)
         )
     return tuple(texts)
 
@@ -144,7 +148,7 @@ def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, wait
     total = len(scene.cloud)
     if side == "original":
         size = f".{scene.format} {words.size(scene.bytes)}" if scene.path else words.size(scene.bytes)
-        return Label("Original", f"{words.amount(total)} Gaussians · {size}", waiting)
+        return Label("Original", f"{words.amount(total)} Gaussians · {size}", waiting, waiting=True)
     count = max(1, round(total * frame.request.compression.keep))
     size = ""
     if known is not None:
@@ -154,8 +158,4 @@ def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, wait
     note = words.decibels(quality) if quality is not None else ""
     if side == "restored":
         return Label(f"Restored: {restorer}" if restorer else "Restored", detail, note)
-    if frame.request.sides != frame.sides and "restored" in frame.request.sides and frame.sides.count("compressed") > 0:
-        position = frame.sides.index("compressed")
-        if frame.request.sides[position] == "restored":
-            note = "restoring …"
     return Label("Compressed", detail, note)

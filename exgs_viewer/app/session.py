@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ from exgs_viewer.app.state import LAYOUTS, Frame, ViewState
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.scene.views import bounds
-from exgs_viewer.settings import Settings, knob_range, save_settings
+from exgs_viewer.settings import Settings, knob_range, load_settings, save_settings
 
 TOAST = 1.8
 """Seconds a message stands over the picture."""
@@ -46,8 +46,17 @@ class Asker(Protocol):
 class Session:
     """Holds the view and everything the window shows; owns no GUI. All methods run on the main thread."""
 
-    def __init__(self, settings: Settings, engine: Engine, clock: Callable[[], float] = time.perf_counter):
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        remember: bool = True,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
         self.engine, self._clock = engine, clock
+        # Scripts that take pictures leave no trace, and flags of the command line hold for this session only.
+        self._remembers = remember
+        self._given, self._base = settings, load_settings()
         self.asker: Asker | None = None
         self.settings = settings
         self.view = ViewState(compression=settings.compression, render=settings.render, restore=settings.restore)
@@ -66,7 +75,7 @@ class Session:
         self._wants_focus = False
         self._camera_number = -1
         self._changed_at = 0.0
-        self._stored = settings
+        self._stored = self._base
 
     # What is shown.
 
@@ -193,7 +202,7 @@ class Session:
         self.nav = nav_.started(camera, opened.up, opened.extent, self.settings.window.fly_speed)
         self._wants_focus = True
         self.memory = self.memory.opened(key)
-        save_memory(self.memory)
+        self._keep_memory()
         count = words.amount(len(scene.cloud))
         self._say(f"Opened {count} Gaussians in {words.seconds(opened.seconds)}.", "good")
         if snapshot is not None:
@@ -209,16 +218,24 @@ class Session:
         parameters = self._parameters()
         if parameters != self._history.now and now - self._changed_at > SETTLE:
             self._history = self._history.changed(parameters)
-        settings = self._current_settings()
-        if settings != self._stored and now - self._changed_at > STORE_AFTER:
+        if now - self._changed_at > STORE_AFTER:
+            self._store()
+
+    def _store(self) -> None:
+        """Write down the settings that were changed in this session."""
+        settings = changed_since(self._given, self._current_settings(), self._base)
+        if self._remembers and settings != self._stored:
             self._stored = settings
             self._try(lambda: save_settings(settings))
+
+    def _keep_memory(self) -> None:
+        if self._remembers:
+            self._try(lambda: save_memory(self.memory))
 
     def _current_settings(self) -> Settings:
         view, window = self.view, self.settings.window
         if self.nav is not None:
             window = replace(window, fly_speed=self.nav.speed)
-        window = replace(window, fov_degrees=min(max(window.fov_degrees, 15.0), 120.0))
         return replace(
             self.settings, compression=view.compression, render=view.render, restore=view.restore, window=window
         )
@@ -260,6 +277,13 @@ class Session:
         """The picture has so many pixels now."""
         if size != self.view.size:
             self.view = replace(self.view, size=size)
+
+    def set_window_size(self, size: tuple[int, int]) -> None:
+        """The window has so many pixels now."""
+        window = replace(self.settings.window, width=size[0], height=size[1])
+        if size[0] >= 640 and size[1] >= 480:
+            self.settings = replace(self.settings, window=window)
+            self._changed_at = self._clock()
 
     def set_compression(self, **values: Any) -> None:
         self.set_view(compression=replace(self.view.compression, **values))
@@ -395,7 +419,7 @@ class Session:
             self.nav = nav_.turned_over(self.nav)
             self.engine.turn_up(self.nav.up)
             self.memory = self.memory.with_up(key_of(self.engine.scene.path), self.nav.up)
-            self._try(lambda: save_memory(self.memory))
+            self._keep_memory()
             self.toast("Turned over; remembered for this file")
 
     def focus_at(self, u: float, v: float) -> None:
@@ -498,7 +522,7 @@ class Session:
         key = key_of(self.engine.scene.path)
         if store:
             self.memory = self.memory.with_bookmark(key, number, self.nav.camera)
-            self._try(lambda: save_memory(self.memory))
+            self._keep_memory()
             self.toast(f"Bookmark {number} stored")
             return
         camera = self.memory.bookmark(key, number)
@@ -524,9 +548,19 @@ class Session:
     def close(self) -> None:
         """Stop the workers and remember the settings."""
         self.engine.close()
-        settings = self._current_settings()
-        if settings != self._stored:
-            self._try(lambda: save_settings(settings))
+        self._store()
+
+
+def changed_since(given: Any, now: Any, base: Any) -> Any:
+    """`base` with the fields in which `now` differs from `given`, nested values field by field."""
+    changes = {}
+    for item in fields(given):
+        before, after, old = (getattr(value, item.name) for value in (given, now, base))
+        if is_dataclass(before):
+            changes[item.name] = changed_since(before, after, old)
+        elif after != before:
+            changes[item.name] = after
+    return replace(base, **changes)
 
 
 def _there(path: str) -> bool:

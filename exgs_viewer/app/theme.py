@@ -79,7 +79,7 @@ def bind_theme(scale: float) -> None:
     styles = {
         "WindowPadding": (14, 12),
         "FramePadding": (8, 4),
-        "ItemSpacing": (8, 6),
+        "ItemSpacing": (8, 5),
         "ItemInnerSpacing": (6, 4),
         "CellPadding": (4, 2),
         "SeparatorTextPadding": (0, 3),

@@ -140,7 +140,7 @@ def run(settings: Settings, scene: str | None, screenshot: Path | None = None, f
         shell.import_while_drawing("exgs_viewer.app.desk")
         from exgs_viewer.app.desk import Desk
 
-        desk = Desk(settings, shell.fonts, shell.glfw, shell.wake)
+        desk = Desk(settings, shell.fonts, shell.glfw, shell.wake, remember=screenshot is None)
         try:
             if scene:
                 desk.session.open(scene)
