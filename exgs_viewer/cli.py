@@ -53,7 +53,7 @@ NEEDED_TO_START = ("Python", "PyTorch", "OpenGL", "Display", "CPU")
 class View:
     """Open the window on a scene and fly through it.
 
-    Scenes are .ply, .splat, .sog and .exgs files, or folders of SOG chunks.
+    Scenes are .ply, .splat, .spz, .sog and .exgs files, or folders of SOG chunks.
 
         exgs view                   the built-in demo room
         exgs view garden.ply        a scene of yours
