@@ -82,10 +82,9 @@ class OverlayState:
 
 def facts_of(scene: Scene) -> str:
     """One line about an open scene."""
-    cloud = scene.cloud
-    return (
-        f"{words.amount(len(cloud))} Gaussians · SH degree {cloud.sh_degree} · {scene.format} {words.size(scene.bytes)}"
-    )
+    cloud, size = scene.cloud, words.size(scene.bytes)
+    form = f"{size} as .ply" if scene.path is None else f".{scene.format} {size}"
+    return f"{words.amount(len(cloud))} Gaussians · SH degree {cloud.sh_degree} · {form}"
 
 
 def size_texts(scene: Scene, known: SizeKnown | None) -> tuple[str, tuple[str, str]]:
@@ -112,7 +111,7 @@ def quality_text(frame: Frame | None, scored: bool) -> str:
     if frame is None or not scored:
         return ""
     parts = [f"{side} {words.decibels(value)}" for side, value in frame.psnr.items()]
-    return "PSNR of this view: " + (", ".join(parts) if parts else "…")
+    return "PSNR here: " + (", ".join(parts) if parts else "…")
 
 
 def drawn_text(renderer: str, frame: Frame | None) -> str:
@@ -147,7 +146,7 @@ def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str,
 def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, waiting: str, restorer: str) -> Label:
     total = len(scene.cloud)
     if side == "original":
-        size = f".{scene.format} {words.size(scene.bytes)}" if scene.path else words.size(scene.bytes)
+        size = f".{scene.format} {words.size(scene.bytes)}" if scene.path else f"{words.size(scene.bytes)} as .ply"
         return Label("Original", f"{words.amount(total)} Gaussians · {size}", waiting, waiting=True)
     count = max(1, round(total * frame.request.compression.keep))
     size = ""
@@ -157,5 +156,5 @@ def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, wait
     quality = frame.psnr.get(side)
     note = words.decibels(quality) if quality is not None else ""
     if side == "restored":
-        return Label(f"Restored: {restorer}" if restorer else "Restored", detail, note)
+        return Label(restorer or "Restored", detail, note)
     return Label("Compressed", detail, note)
