@@ -1,0 +1,248 @@
+"""Sheets: painted surfaces of the demo room, and how they become flat, overlapping splats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray
+
+Shape = Callable[[ndarray, ndarray], ndarray]
+"""(u, v) [N] metres along the sheet -> [N, 3] places in the world."""
+Paint = Callable[[ndarray, ndarray], ndarray]
+"""(u, v) [N] metres along the sheet -> [N, 3] colours, display sRGB in [0, 1]."""
+
+OVERLAP = 0.71
+"""Standard deviation of a splat over the width of its cell: enough that no gap shows between neighbours."""
+STRAY_OVERLAP = 0.85
+"""The same where splats stray from their cells."""
+Box = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""(centre, half size), metres."""
+
+THICKNESS = 0.0012
+"""Standard deviation of a splat across its sheet, metres."""
+BORDER = (0.25, 0.45, 0.75)
+"""Widths of the outermost cells over that of the inner ones: small splats make a crisp edge."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """A curved rectangle with paint on it. Seen from its front, u runs to the right and v downwards."""
+
+    shape: Shape
+    size: tuple[float, float]
+    """Length along u and v, metres."""
+    paint: Paint
+    cell: tuple[float, float] = (0.02, 0.02)
+    """Size of its splats along u and v, metres."""
+    gloss: float = 0.0
+    """Strength of its highlights, in [0, 1]."""
+    opacity: float = 0.99
+    glow: float = 0.0
+    """Light it gives by itself, as a share of its paint; 1 ignores all other light."""
+    thin: bool = False
+    """Light from behind shines through: leaves, curtains."""
+    jitter: float = 0.0
+    """How far splats stray from their cells, as a share of the cell."""
+    crisp: bool = True
+    """Whether small splats line its borders; seamless things (around a vase) need none."""
+    ruled: tuple[float, ...] = ()
+    """Relative widths of cells that repeat along u, one set per `cell[0]`, so that a joint gets its own narrow ones."""
+    cut: tuple[Box, ...] = ()
+    """What covers parts of it: no splats there, as those would shine through in front of what is close to them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Splats:
+    """Unlit splats of many sheets; all arrays float32 with N rows."""
+
+    at: ndarray
+    """[N, 2] u and v on its sheet, metres."""
+    place: ndarray
+    """[N, 3]"""
+    frame: ndarray
+    """[N, 3, 3] unit columns: along u, along v, normal."""
+    scale: ndarray
+    """[N, 3] metres."""
+    paint: ndarray
+    """[N, 3] display sRGB."""
+    traits: ndarray
+    """[N, 4] gloss, opacity, glow, thin."""
+
+
+def splats(sheet: Sheet, number: int) -> Splats:
+    """Cover a sheet with splats; `number` seeds its jitter."""
+    u, wide = _ruled(sheet) if sheet.ruled else _cells(sheet.size[0], sheet.cell[0], sheet.crisp)
+    v, tall = _cells(sheet.size[1], sheet.cell[1], sheet.crisp)
+    u, v, wide, tall = np.repeat(u, len(v)), np.tile(v, len(u)), np.repeat(wide, len(v)), np.tile(tall, len(u))
+    if sheet.cut:
+        u, v, wide, tall = (values[_uncovered(sheet, u, v)] for values in (u, v, wide, tall))
+    paint = sheet.paint(u, v)
+    if sheet.jitter:
+        stray = np.random.default_rng(number).uniform(-sheet.jitter, sheet.jitter, (2, len(u))).astype(np.float32)
+        u, v = u + stray[0] * wide, v + stray[1] * tall
+    place, frame, stretch = surface(sheet.shape, u, v)
+    overlap = STRAY_OVERLAP if sheet.jitter else OVERLAP
+    across = np.full_like(u, THICKNESS)
+    scale = np.stack([overlap * wide * stretch[:, 0], overlap * tall * stretch[:, 1], across], 1)
+    traits = np.array([sheet.gloss, sheet.opacity, sheet.glow, sheet.thin], np.float32)
+    at = np.stack([u, v], 1)
+    return Splats(at, place, frame, np.maximum(scale, 2e-4), paint, np.broadcast_to(traits, (len(u), 4)))
+
+
+def surface(shape: Shape, u: ndarray, v: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+    """Places [N, 3], frames [N, 3, 3] and metres per metre along u and v [N, 2] of a shape."""
+    if isinstance(shape, Flat):
+        frame = np.stack([shape.along_u, -shape.along_v, shape.normal], 1)
+        return shape(u, v), np.broadcast_to(frame, (len(u), 3, 3)), np.ones((len(u), 2), np.float32)
+    step = np.float32(2e-3)
+    along_u = (shape(u + step, v) - shape(u - step, v)) / (2 * step)
+    along_v = (shape(u, v + step) - shape(u, v - step)) / (2 * step)
+    first, stretch_u = unit(along_u)
+    normal, _ = unit(cross(along_v, first))
+    second = cross(normal, first)
+    stretch_v = np.abs((along_v * second).sum(1, keepdims=True))
+    frame = np.stack([first, second, normal], 2)
+    return shape(u, v).astype(np.float32), frame.astype(np.float32), np.hstack([stretch_u, stretch_v])
+
+
+def unit(vectors: ndarray) -> tuple[ndarray, ndarray]:
+    """Unit vectors [N, 3] and lengths [N, 1]; a vector of no length becomes upright."""
+    x, y, z = vectors.T
+    length = np.sqrt(x * x + y * y + z * z)[:, None]
+    upright = np.array([0, -1, 0], np.float32)
+    return np.where(length > 1e-7, vectors / np.maximum(length, 1e-7), upright), length
+
+
+def cross(first: ndarray, second: ndarray) -> ndarray:
+    """[N, 3] cross products; numpy's own takes ten times as long on short arrays."""
+    (a, b, c), (x, y, z) = first.T, second.T
+    return np.stack([b * z - c * y, c * x - a * z, a * y - b * x], 1)
+
+
+class Flat:
+    """The shape of a plane from a corner along two unit vectors at a right angle."""
+
+    def __init__(self, corner: ndarray, along_u: ndarray, along_v: ndarray) -> None:
+        self.corner, self.along_u, self.along_v = corner, along_u, along_v
+        self.normal = np.cross(along_v, along_u).astype(np.float32)
+
+    def __call__(self, u: ndarray, v: ndarray) -> ndarray:
+        return self.corner + u[:, None] * self.along_u + v[:, None] * self.along_v
+
+
+def flat(corner: tuple, along_u: tuple, along_v: tuple) -> Shape:
+    """A plane from `corner` along two vectors at a right angle."""
+    along_u, along_v = (np.array(value, np.float32) / np.float32(math.hypot(*value)) for value in (along_u, along_v))
+    return Flat(np.array(corner, np.float32), along_u, along_v)
+
+
+def lathe(foot: tuple, profile: list[tuple[float, float]]) -> tuple[Shape, tuple[float, float]]:
+    """A turned body on `foot` (x, y, z), outside to the front: its shape and size.
+
+    `profile` holds (radius, height above the foot) from top to bottom.
+    """
+    points = np.array(profile, np.float32)
+    length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))]).astype(np.float32)
+    around = np.float32(2 * math.pi * points[:, 0].max())
+
+    def shape(u: ndarray, v: ndarray) -> ndarray:
+        radius, height = np.interp(v, length, points[:, 0]), np.interp(v, length, points[:, 1])
+        angle = u * (2 * math.pi / around)
+        return np.stack([foot[0] + radius * np.cos(angle), foot[1] - height, foot[2] + radius * np.sin(angle)], 1)
+
+    return shape, (float(around), float(length[-1]))
+
+
+def strip(path: ndarray, across: ndarray, width: Callable[[ndarray], ndarray], length: float) -> Shape:
+    """A leaf or ribbon: u in [-1/2, 1/2] times `width(v)` around a quadratic curve through the 3 points of `path`."""
+    a, b, c = path
+
+    def shape(u: ndarray, v: ndarray) -> ndarray:
+        t = (v / length)[:, None]
+        middle = (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
+        return middle + (u[:, None] - 0.5) * width(v / length)[:, None] * across
+
+    return shape
+
+
+def faces(center: tuple, half: tuple, skip: str = "") -> dict[str, tuple[Shape, tuple[float, float]]]:
+    """The faces of a box by name (-x +x -y +y -z +z; -y is the top) as (shape, size); `skip` names some to omit."""
+    found = {}
+    for name, (across, down) in FACES.items():
+        if name in skip:
+            continue
+        across, down, middle = np.array(across), np.array(down), np.array(center, np.float32)
+        outward = np.cross(down, across)
+        corner = middle + (outward - across - down) * np.array(half)
+        found[name] = flat(corner, across, down), (2 * half[_axis(across)], 2 * half[_axis(down)])
+    return found
+
+
+FACES = {
+    "-x": ((0, 0, -1), (0, 1, 0)),
+    "+x": ((0, 0, 1), (0, 1, 0)),
+    "-y": ((1, 0, 0), (0, 0, -1)),
+    "+y": ((1, 0, 0), (0, 0, 1)),
+    "-z": ((1, 0, 0), (0, 1, 0)),
+    "+z": ((-1, 0, 0), (0, 1, 0)),
+}
+"""Directions of u and v on each face of a box, to the right and down for who looks at it."""
+
+
+def _axis(direction: ndarray) -> int:
+    return int(np.abs(direction).argmax())
+
+
+def rounded(shape: Shape, center: tuple, half: tuple, radius: float, bulge: float = 0.0) -> Shape:
+    """A face of a box with its edges rounded and its middle swollen by `bulge` metres."""
+    center, half = np.array(center, np.float32), np.array(half, np.float32)
+    core = np.maximum(half - radius, 1e-4)
+
+    def bent(u: ndarray, v: ndarray) -> ndarray:
+        offset = shape(u, v) - center
+        inner = np.clip(offset, -core, core)
+        away, _ = unit(offset - inner)
+        swell = np.prod(np.cos(np.clip(inner / half, -1, 1) * (math.pi / 2)) ** 0.5 + 1e-3, axis=1, keepdims=True)
+        inner_share = np.clip(swell * 6, 0, 1) if bulge else 0
+        return center + inner + radius * away + bulge * away * inner_share
+
+    return bent
+
+
+def turned(shape: Shape, pivot: tuple, angle: float, tilt: float = 0.0) -> Shape:
+    """A shape turned about the upright through `pivot`, after tilting it backwards about x."""
+    c, s, ct, st = math.cos(angle), math.sin(angle), math.cos(tilt), math.sin(tilt)
+    turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) @ np.array([[1, 0, 0], [0, ct, -st], [0, st, ct]])
+    turn, pivot = turn.astype(np.float32), np.array(pivot, np.float32)
+    return lambda u, v: pivot + (shape(u, v) - pivot) @ turn.T
+
+
+def _uncovered(sheet: Sheet, u: ndarray, v: ndarray) -> ndarray:
+    """[N] bool: not inside any of the boxes that cover the sheet."""
+    place = sheet.shape(u, v)
+    covered = np.zeros(len(u), bool)
+    for center, half in sheet.cut:
+        covered |= (np.abs(place - np.array(center, np.float32)) < np.array(half, np.float32)).all(1)
+    return ~covered
+
+
+def _ruled(sheet: Sheet) -> tuple[ndarray, ndarray]:
+    """Middles and widths of cells that repeat every `cell[0]` along u."""
+    shares = np.array(sheet.ruled, np.float32)
+    widths = np.tile(shares * (sheet.cell[0] / shares.sum()), round(sheet.size[0] / sheet.cell[0]))
+    return (np.cumsum(widths) - 0.5 * widths).astype(np.float32), widths.astype(np.float32)
+
+
+def _cells(length: float, cell: float, crisp: bool) -> tuple[ndarray, ndarray]:
+    """Middles and widths of the cells that part `length`."""
+    inner = length / cell - 2 * sum(BORDER)
+    if not crisp or inner < 1:
+        count = max(1, round(length / cell))
+        widths = np.full(count, length / count, np.float32)
+    else:
+        widths = np.array([*BORDER, *[1.0] * max(1, round(inner)), *reversed(BORDER)], np.float32)
+        widths *= length / widths.sum()
+    return (np.cumsum(widths) - 0.5 * widths).astype(np.float32), widths
