@@ -41,7 +41,7 @@ def cut(ranked: GaussianCloud, settings: CompressionSettings) -> GaussianCloud:
 
 def restore(output: RenderOutput, restorer: Restorer, settings: RestoreSettings, stale: Stale = never) -> Tensor | None:
     """The repaired picture [H, W, 3] in [0, 1]; None if it went stale on the way."""
-    return restorer.restore(output.color, output.alpha, settings, stale)
+    return restorer.restore(output.color, output.alpha, settings, stale, output.background)
 
 
 def picture(

@@ -36,6 +36,8 @@ class RenderOutput:
     """[H, W] float32 in [0, 1]. Coverage."""
     depth: Tensor
     """[H, W] float32. Expected camera-space z (sum of w z / sum of w), world units; 0 where alpha is 0."""
+    background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What `color` is composited over, display sRGB."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,7 +51,7 @@ class CpuRenderer:
             background = np.asarray(settings.background, np.float32)
             picture = (color.numpy(), alpha.numpy(), depth.numpy())
             raster.draw(lists.splats, lists.offsets, lists.owners, _workers(), lists.tiles_x, background, *picture)
-        return RenderOutput(color, alpha, depth)
+        return RenderOutput(color, alpha, depth, settings.background)
 
     def significance(
         self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet

@@ -86,7 +86,8 @@ class CudaRenderer:
                 render_mode="RGB+ED",
                 rasterize_mode="classic",
             )
-            return RenderOutput(picture[0, ..., :3].clamp(0, 1), alpha[0, ..., 0], picture[0, ..., 3])
+            color, depth = picture[0, ..., :3].clamp(0, 1), picture[0, ..., 3]
+            return RenderOutput(color, alpha[0, ..., 0], depth, settings.background)
 
     @torch.no_grad()
     def significance(

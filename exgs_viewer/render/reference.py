@@ -27,6 +27,7 @@ CHUNK = 256
 FRUSTUM_MARGIN = 0.3
 """Centres outside the picture are linearised at most this much further out, in tangents of the half fov."""
 
+Rgb = tuple[float, float, float]
 Region = tuple[int, int, int, int]
 """(left, top, right, bottom), pixels of the whole picture; right and bottom lie outside."""
 
@@ -174,7 +175,7 @@ def sh_basis(directions: Tensor) -> Tensor:
     return torch.stack(values, dim=1)
 
 
-def draw(splats: Splats, colors: Tensor, region: Region, background: Sequence[float] = (0, 0, 0)) -> RenderOutput:
+def draw(splats: Splats, colors: Tensor, region: Region, background: Rgb = (0, 0, 0)) -> RenderOutput:
     """The part `region` of the picture; `colors` [M, 3] belong to `splats`. Differentiable."""
     features = torch.cat([colors, splats.depths[:, None], torch.ones_like(colors[:, :1])], dim=1)  # [M, 5]
     rows = [
@@ -185,7 +186,7 @@ def draw(splats: Splats, colors: Tensor, region: Region, background: Sequence[fl
     alpha = drawn[..., 4]
     color = drawn[..., :3] + (1 - alpha)[..., None] * colors.new_tensor(background)
     depth = drawn[..., 3] / torch.where(alpha > 0, alpha, torch.ones_like(alpha))
-    return RenderOutput(color.clamp(0, 1), alpha, depth)
+    return RenderOutput(color.clamp(0, 1), alpha, depth, background)
 
 
 def blend(splats: Splats, pixels: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

@@ -28,8 +28,18 @@ class Restorer(Protocol):
     label: str
     """What the window calls its result, honest about what it is."""
 
-    def restore(self, image: Tensor, alpha: Tensor, settings: RestoreSettings, stale: Stale = never) -> Tensor | None:
-        """[H, W, 3] in [0, 1] and [H, W] in [0, 1] -> [H, W, 3] in [0, 1]; None if `stale()` became true on the way."""
+    def restore(
+        self,
+        image: Tensor,
+        alpha: Tensor,
+        settings: RestoreSettings,
+        stale: Stale = never,
+        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> Tensor | None:
+        """[H, W, 3] in [0, 1] and [H, W] in [0, 1] -> [H, W, 3] in [0, 1]; None if `stale()` became true on the way.
+
+        `background` is the display sRGB colour that `image` is composited over.
+        """
         ...
 
 

@@ -11,7 +11,6 @@ fine holes, whole ones are not. What is missing to the wanted coverage gets the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import reduce
 
 import torch
@@ -58,12 +57,9 @@ class InpaintRestorer:
         alpha: Tensor,
         settings: RestoreSettings,
         stale: Stale = never,
-        background: Sequence[float] = (0.0, 0.0, 0.0),
+        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> Tensor | None:
-        """See Restorer. Pixels with alpha 1, and pictures that are not peppered with holes, come back unchanged.
-
-        `background` is the colour that `image` was composited over.
-        """
+        """See Restorer. Pixels with alpha 1, and pictures that are not peppered with holes, come back unchanged."""
         coverage = pyramid(alpha[None, None])
         added = settings.strength * missing_coverage(coverage)  # [1, 1, H, W]
         if stale():

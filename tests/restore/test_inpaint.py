@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from exgs_viewer.errors import WeightsError
-from exgs_viewer.pipeline import cut
+from exgs_viewer.pipeline import cut, restore
 from exgs_viewer.render import open_renderer
 from exgs_viewer.restore import open_restorer
 from exgs_viewer.restore.inpaint import InpaintRestorer
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.camera import read_cameras
 from exgs_viewer.settings import CompressionSettings, RenderSettings, RestoreSettings
+from tests.conftest import random_cloud
 
 FILL = InpaintRestorer()
 FULL = RestoreSettings()
@@ -95,6 +96,20 @@ def test_the_background_behind_the_picture_is_taken_out_of_the_fill():
     assert psnr(restored, whole) > 30
     open_sky = FILL.restore(torch.ones(135, 240, 3), torch.zeros(135, 240), FULL, background=(1.0, 1.0, 1.0))
     assert torch.equal(open_sky, torch.ones(135, 240, 3))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_thinned_cloud_is_restored_alike_before_any_background(backend, camera):
+    """Where holes are filled the background must not show; where nothing is it must."""
+    cloud, settings = random_cloud(600).replaced(opacities=torch.full((600,), 0.99)), RestoreSettings()
+    over = [
+        open_renderer(backend).render(cloud, camera, (120, 80), RenderSettings(background=color))
+        for color in ((0.0, 0.0, 0.0), (0.2, 0.4, 0.6))
+    ]
+    black, colored = (restore(each, open_restorer("inpaint"), settings) for each in over)
+    shown = (colored - black)[..., 2] / 0.6  # share of the background that is left
+    assert shown.max() > 0.99 and (shown <= 1 - over[0].alpha + 1e-3).all()
+    assert (shown < 0.9 * (1 - over[0].alpha) - 0.05).any()
 
 
 def test_strength_blends_between_the_picture_and_its_restoration():
