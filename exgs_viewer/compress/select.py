@@ -122,7 +122,7 @@ def _group(best_first, keys):
 
 @njit(cache=True, nogil=True)
 def _positions_by_population(count):
-    """Rank [voxels] of each voxel, most populated first; voxels are numbered by their best member, which breaks ties."""
+    """Rank [voxels] of each voxel, most populated first; ties go by the voxel number, that is by the best member."""
     order = np.argsort(-count.astype(np.int64), kind="mergesort")
     position = np.empty(len(count), np.int64)
     for p in range(len(order)):

@@ -73,25 +73,25 @@ BACKENDS = {
     "cpu": "exgs_viewer.render.cpu",
     "reference": "exgs_viewer.render.reference",
 }
-"""Every backend: a module with `open() -> Renderer`, which raises BackendError where it cannot work here."""
+"""Every backend: a module with `open(report) -> Renderer`, which raises BackendError where it cannot work here."""
 
 AUTOMATIC = ("cuda", "cpu")
 """What `auto` tries, in this order."""
 
 
-def open_renderer(name: str = "auto") -> Renderer:
-    """Open a backend by name, or the first that works here.
+def open_renderer(name: str = "auto", report: Report = quiet) -> Renderer:
+    """Open a backend by name, or the first that works here; `report` hears of kernels that are compiled for it.
 
     Raises BackendError that says why the named one, or each one, cannot be used.
     """
     if name != "auto":
         if name not in BACKENDS:
             raise BackendError(f"There is no renderer named '{name}'; choose one of auto, {', '.join(BACKENDS)}.")
-        return import_module(BACKENDS[name]).open()
+        return import_module(BACKENDS[name]).open(report)
     reasons = []
     for candidate in AUTOMATIC:
         try:
-            return import_module(BACKENDS[candidate]).open()
+            return import_module(BACKENDS[candidate]).open(report)
         except BackendError as error:
             reasons.append(f"{candidate}: {error}")
     raise BackendError("No renderer works here. " + " ".join(reasons))

@@ -24,7 +24,7 @@ PARTS = 8
 """Runs into which sorting and binning are split; more than threads, so that a busy core does not hold up the rest."""
 
 
-def open() -> CpuRenderer:
+def open(report: Report = quiet) -> CpuRenderer:
     """The CPU renderer; works everywhere."""
     return CpuRenderer()
 

@@ -84,7 +84,7 @@ class ReferenceRenderer:
         return Significance(total.hits.float(), total.weight.float(), total.peak.float())
 
 
-def open() -> ReferenceRenderer:
+def open(report: Report = quiet) -> ReferenceRenderer:
     """The reference works wherever torch does."""
     return ReferenceRenderer()
 
