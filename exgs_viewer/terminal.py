@@ -50,6 +50,8 @@ def answer(as_json: bool, values: dict[str, Any]) -> int:
 def _in_words(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return "   ".join(f"{key} {_in_words(key, part)}" for key, part in value.items())
+    if name == "size":
+        return " x ".join(map(str, value))
     if isinstance(value, list):
         return "  ".join(_in_words(name, part) for part in value) if value else "none"
     if "bytes" in name:

@@ -115,6 +115,11 @@ def test_info_reads_as_words_too(capsys, scene):
     assert "gaussians     600\n" in capsys.readouterr().out
 
 
+def test_a_picture_size_reads_as_words(capsys, tmp_path, scene):
+    assert cli.main(["render", str(scene), "-o", str(tmp_path / "x.png"), *SIZE]) == 0
+    assert "size          96 x 64\n" in capsys.readouterr().out
+
+
 def test_warnings_go_to_stderr(capsys, tmp_path, cloud):
     broken = cloud.means.clone()
     broken[7] = float("nan")
