@@ -33,7 +33,7 @@ class Desk:
         self._chooser = Chooser(wake)
         self._modals = Modals(fonts, self.session, self._chooser)
         self.session.asker = self._modals
-        self._viewport = Viewport(fonts, sink, self.session, self._keys_blocked)
+        self._viewport = Viewport(fonts, sink, self.session, self)
         self._panels = Panels(fonts, self.session)
         self._dropped: list[str] = []
         glfw.on_drop(self._receive)
@@ -43,9 +43,14 @@ class Desk:
         self._was_typing = False
         self._title = ""
 
-    def _keys_blocked(self) -> bool:
+    def blocked(self) -> bool:
         """Whether keys belong to a widget or a question."""
         return self._panels.typing or self._modals.open
+
+    def answer(self, key: str) -> None:
+        """Enter and Escape answer a question that is open."""
+        if self._modals.open:
+            self._modals.key(key)
 
     def _receive(self, paths: list[str]) -> None:
         self._dropped = paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,7 @@ class Modals:
     def __init__(self, fonts: Fonts, answers: Answers, chooser: Chooser):
         self._fonts, self._answers, self._chooser = fonts, answers, chooser
         self._window: int | str | None = None
+        self._confirm: Callable[[], None] | None = None
 
     @property
     def open(self) -> bool:
@@ -97,7 +99,7 @@ class Modals:
                 )
         return field
 
-    def _finish(self, label: str, done, field: int | str) -> None:
+    def _finish(self, label: str, done: Callable[[], None], field: int | str) -> None:
         def confirm() -> None:
             if dpg.get_value(field).strip():
                 done()
@@ -111,7 +113,7 @@ class Modals:
 
     def key(self, name: str) -> None:
         """Enter confirms, Escape closes."""
-        if name == "Enter":
+        if name == "Enter" and self._confirm:
             self._confirm()
         elif name == "Escape":
             self._close()
@@ -119,4 +121,4 @@ class Modals:
     def _close(self) -> None:
         if self._window is not None and dpg.does_item_exist(self._window):
             dpg.delete_item(self._window)
-        self._window = None
+        self._window = self._confirm = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -19,6 +18,9 @@ from exgs_viewer.app.theme import Fonts, flat_window
 GRAB = 10
 """Design pixels around the divider in which it is taken."""
 LEFT, RIGHT, MIDDLE = 0, 1, 2
+CTRL = (dpg.mvKey_LControl, dpg.mvKey_RControl)
+SHIFT = (dpg.mvKey_LShift, dpg.mvKey_RShift)
+ALT = (dpg.mvKey_LAlt, dpg.mvKey_RAlt)
 
 
 class Commands(Protocol):
@@ -30,6 +32,13 @@ class Commands(Protocol):
     def focus_at(self, u: float, v: float) -> None: ...
     def drag_begins(self) -> None: ...
     def speed_changed(self) -> None: ...
+
+
+class Question(Protocol):
+    """Who has the keys when they are not for the picture."""
+
+    def blocked(self) -> bool: ...
+    def answer(self, key: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,8 @@ def _keys() -> dict[int, str]:
         dpg.mvKey_F12: "F12",
         dpg.mvKey_P: "P",
         dpg.mvKey_Escape: "Escape",
+        dpg.mvKey_Return: "Enter",
+        dpg.mvKey_NumPadEnter: "Enter",
         dpg.mvKey_Open_Brace: "[",
         dpg.mvKey_Close_Brace: "]",
         dpg.mvKey_Left: "Left",
@@ -64,8 +75,9 @@ def _keys() -> dict[int, str]:
 class Viewport:
     """The window with the picture. `step` reads the input of one frame."""
 
-    def __init__(self, fonts: Fonts, sink: ImageSink, commands: Commands, blocked: Callable[[], bool]):
-        self._fonts, self._sink, self._do, self._blocked = fonts, sink, commands, blocked
+    def __init__(self, fonts: Fonts, sink: ImageSink, commands: Commands, question: Question):
+        self._fonts, self._sink, self._do = fonts, sink, commands
+        self._blocked, self._answer = question.blocked, question.answer
         self._rect = (0, 0, 64, 64)
         self._drag: Drag | None = None
         self._free = True
@@ -73,6 +85,8 @@ class Viewport:
         self._wheel = 0.0
         self._double = False
         self._down: set[int] = set()
+        self._taken: set[int] = set()
+        self._ctrl = False
         self._names = _keys()
         with dpg.window(
             no_title_bar=True,
@@ -137,12 +151,21 @@ class Viewport:
         if key in self._down:
             return
         self._down.add(key)
-        if key in self._names and not self._blocked():
-            self._do.key(self._names[key], _held(dpg.mvKey_LControl, dpg.mvKey_RControl))
+        # A quick Ctrl+S on a slow machine: the S is told in the frame in which Ctrl is up already.
+        ctrl = self._ctrl or _held(*CTRL)
+        name = self._names.get(key, "")
+        if ctrl and name in ("S", "O", "Y", "Z"):
+            self._taken.add(key)
+        if self._blocked():
+            self._answer(name)
+        elif name:
+            self._do.key(name, ctrl)
 
     def step(self, nav: Navigator | None, view: ViewState, seconds: float, focused: bool) -> Navigator | None:
         """Read the input since the last frame; where that leads."""
         self._down = {key for key in self._down if dpg.is_key_down(key)} if focused else set()
+        self._taken &= self._down
+        self._ctrl = _held(*CTRL)
         wheel, self._wheel, double, self._double = self._wheel, 0.0, self._double, False
         if nav is None:
             return None
@@ -198,7 +221,7 @@ class Viewport:
 
     def _turned_wheel(self, nav: Navigator, notches: float) -> Navigator:
         right_held = self._drag is not None and self._drag.button == RIGHT
-        if right_held or _held(dpg.mvKey_LControl, dpg.mvKey_RControl):
+        if right_held or _held(*CTRL):
             nav = nav_.sped(nav, notches)
             self._do.speed_changed()
             return nav
@@ -210,18 +233,18 @@ class Viewport:
         wish = self._wish() if free else (0.0, 0.0, 0.0)
         if wish == (0.0, 0.0, 0.0) and nav.velocity == wish:
             return nav
-        boost = nav_.FAST if _held(dpg.mvKey_LShift, dpg.mvKey_RShift) else 1.0
-        boost *= nav_.SLOW if _held(dpg.mvKey_LControl, dpg.mvKey_RControl, dpg.mvKey_LAlt, dpg.mvKey_RAlt) else 1.0
+        boost = (nav_.FAST if _held(*SHIFT) else 1.0) * (nav_.SLOW if _held(*CTRL, *ALT) else 1.0)
         return nav_.flown(nav, wish, boost, seconds)
 
     def _wish(self) -> tuple[float, float, float]:
         """Where the held keys want to fly: right, down, forward."""
 
-        def axis(positive: int, negative: int) -> float:
-            return float(_held(positive)) - float(_held(negative))
+        def held(key: int) -> bool:
+            return key not in self._taken and _held(key)  # Ctrl+S saves.
 
-        if _held(dpg.mvKey_LControl, dpg.mvKey_RControl) and _held(dpg.mvKey_S):
-            return (0.0, 0.0, 0.0)  # Ctrl+S saves.
+        def axis(positive: int, negative: int) -> float:
+            return float(held(positive)) - float(held(negative))
+
         return (
             axis(dpg.mvKey_D, dpg.mvKey_A),
             axis(dpg.mvKey_Q, dpg.mvKey_E),
