@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy import ndarray
 
-from exgs_viewer.scene.demo_sheets import Paint
+from exgs_viewer.scene.demo.sheets import Paint
 
 
 def color(text: str) -> ndarray:
@@ -22,12 +22,9 @@ def plain(text: str, grain: float = 0.03, size: float = 0.015) -> Paint:
 
 
 def hashed(x: ndarray | float, y: ndarray | float, seed: int = 0) -> ndarray:
-    """[N] float32 in [0, 1): a fixed random number for every pair of whole numbers (the mixer "lowbias32")."""
+    """[N] float32 in [0, 1): a fixed random number for every pair of whole numbers."""
     x, y = (np.atleast_1d(value).astype(np.int32).view(np.uint32) for value in (x, y))
-    n = x * np.uint32(73856093) ^ y * np.uint32(19349663) ^ np.uint32(seed * 83492791 & 0xFFFFFFFF)
-    n = (n ^ (n >> np.uint32(16))) * np.uint32(0x7FEB352D)
-    n = (n ^ (n >> np.uint32(15))) * np.uint32(0x846CA68B)
-    return ((n ^ (n >> np.uint32(16))) >> np.uint32(8)).astype(np.float32) / np.float32(0x1000000)
+    return _mixed(x * _STRIDE_X ^ y * _STRIDE_Y ^ _salt(seed))
 
 
 def noise(x: ndarray, y: ndarray, seed: int = 0) -> ndarray:
@@ -35,9 +32,27 @@ def noise(x: ndarray, y: ndarray, seed: int = 0) -> ndarray:
     ix, iy = np.floor(x), np.floor(y)
     fx, fy = x - ix, y - iy
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
-    low = hashed(ix, iy, seed) * (1 - fx) + hashed(ix + 1, iy, seed) * fx
-    high = hashed(ix, iy + 1, seed) * (1 - fx) + hashed(ix + 1, iy + 1, seed) * fx
-    return low * (1 - fy) + high * fy
+    left = ix.astype(np.int32).view(np.uint32) * _STRIDE_X
+    upper = iy.astype(np.int32).view(np.uint32) * _STRIDE_Y
+    right, lower, salt = left + _STRIDE_X, (upper + _STRIDE_Y) ^ _salt(seed), _salt(seed)
+    upper = upper ^ salt
+    a, b, c, d = (_mixed(n) for n in (left ^ upper, right ^ upper, left ^ lower, right ^ lower))
+    low, high = a + (b - a) * fx, c + (d - c) * fx
+    return low + (high - low) * fy
+
+
+_STRIDE_X, _STRIDE_Y = np.uint32(73856093), np.uint32(19349663)
+
+
+def _salt(seed: int) -> np.uint32:
+    return np.uint32(seed * 83492791 & 0xFFFFFFFF)
+
+
+def _mixed(n: ndarray) -> ndarray:
+    """[N] float32 in [0, 1) from [N] uint32: the bit mixer "lowbias32"."""
+    n = (n ^ (n >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    n = (n ^ (n >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return ((n ^ (n >> np.uint32(16))) >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
 
 
 def clouds(x: ndarray, y: ndarray, seed: int = 0, octaves: int = 4) -> ndarray:
@@ -195,7 +210,7 @@ def circles(u: ndarray, v: ndarray) -> ndarray:
     return tints[index] * shade[:, None]
 
 
-def wave(u: ndarray, v: ndarray, size: tuple[float, float] = (0.7, 0.55)) -> ndarray:
+def wave(u: ndarray, v: ndarray, size: tuple[float, float] = (0.55, 0.55)) -> ndarray:
     """A great wave in stripes of blue, foam on its crests, under a pale sky."""
     x, y = u / size[0], v / size[1]
     picture = mix(color("efe2c2"), color("d9c9a3"), rise(0.0, 0.6, y) + 0.2 * clouds(x * 4, y * 4, 61))
@@ -210,6 +225,32 @@ def wave(u: ndarray, v: ndarray, size: tuple[float, float] = (0.7, 0.55)) -> nda
         foam = np.abs(y - height) - 0.016 * noise(x * 38, y * 38, 62 + number)
         picture = mix(picture, color("fbf6ea"), rise(0.006, 0.0, foam))
     return picture
+
+
+def harbour(u: ndarray, v: ndarray) -> ndarray:
+    """Gabled houses in a row with lit windows, and their broken images in the water; 1.05 by 0.7 metres."""
+    tints = np.stack([color(t) for t in ("c8553d", "e9c46a", "3d6b7d", "f0e3cd", "8a3b4a", "6a8d73", "d98b5f")])
+    shore = 0.44
+    water = v > shore
+    sway = np.where(water, 0.012 * (noise(u * 8, v * 90, 122) - 0.5), 0)
+    x, y = u + sway, np.where(water, 2 * shore - v, v)
+    picture = mix(color("35507a"), color("f4c9a0"), rise(0.0, 0.42, y) + 0.25 * (clouds(x * 5, y * 12, 121) - 0.5))
+    house = np.floor(x / 0.105)
+    across = x - house * 0.105
+    eaves = 0.19 + 0.09 * hashed(house, 1 + 0 * house, 123)
+    gable = eaves - 0.055 * rise(0.0, 1.0, 1 - np.abs(across / 0.0525 - 1))
+    front = tints[(hashed(house, 0 * house, 124) * len(tints)).astype(int)]
+    front = front * (0.86 + 0.2 * noise(x * 120, y * 40, 125))[:, None]
+    pane = (
+        (np.abs((across % 0.035) - 0.0175) < 0.0075)
+        & (np.abs(((y - 0.01) % 0.05) - 0.025) < 0.0125)
+        & (y > eaves + 0.012)
+    )
+    lit = hashed(np.floor(x / 0.035), np.floor((y - 0.01) / 0.05), 126) > 0.45
+    front = np.where(pane[:, None], np.where(lit[:, None], color("ffe9a8"), color("22303f")), front)
+    picture = mix(picture, front, rise(-0.002, 0.002, y - gable) * (across > 0.003))
+    deeper = mix(picture * 0.72, color("27466a"), 0.25 + 0.5 * noise(u * 12, v * 110, 127))
+    return np.where(water[:, None], deeper, picture)
 
 
 def portrait(u: ndarray, v: ndarray) -> ndarray:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray
 
-from exgs_viewer.scene.demo_sheets import Box, unit
+from exgs_viewer.scene.cloud import SH_C0
+from exgs_viewer.scene.demo.sheets import Box, unit
 
 SKY = np.array([0.90, 1.0, 1.14], np.float32) * 3.1
 SUN = np.array([1.0, 0.82, 0.56], np.float32) * 4.6
@@ -35,6 +36,19 @@ class Lights:
     lamp: tuple[float, float, float]
     """Place of the bulb."""
     boxes: tuple[Box, ...]
+
+
+def shaded(place: ndarray, normal: ndarray, paint: ndarray, traits: ndarray, light: ndarray, lights: Lights) -> ndarray:
+    """[N, 16, 3] spherical harmonics of painted splats: `traits` and `light` as in Splats and `soft_light`."""
+    gloss, _, glow, thin = traits.T
+    sun = sunlight(place, normal, thin, lights)
+    sh = np.zeros((len(place), 16, 3), np.float32)
+    sh[:, 0] = (display(paint, light[:, :3] + sun[:, None] * SUN, glow) - 0.5) / SH_C0
+    glossy = np.flatnonzero(gloss > 0)
+    shine = highlight(place[glossy], normal[glossy], gloss[glossy, None] * light[glossy, 3:], lights)
+    shine[:, 0] += sh[glossy, 0]
+    sh[glossy] = shine
+    return sh
 
 
 def soft_light(place: ndarray, normal: ndarray, thin: ndarray, lights: Lights) -> ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -10,17 +12,17 @@ from numpy import ndarray
 
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Camera, look_at
-from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
-from exgs_viewer.scene.demo_light import Lights, display, highlight, soft_light, sunlight, SUN
-from exgs_viewer.scene.demo_room import furnish
-from exgs_viewer.scene.demo_sheets import Sheet, Splats, splats, surface
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.demo.light import Lights, shaded, soft_light
+from exgs_viewer.scene.demo.room import furnish
+from exgs_viewer.scene.demo.sheets import Sheet, Splats, splats, surface
 from exgs_viewer.settings import Report, quiet
 
 UP = (0.0, -1.0, 0.0)
 TEXEL = 0.09
 """Distance between the places where soft light is worked out, metres."""
 VIEWS = (
-    ((2.05, -1.50, -2.0), (-0.72, -0.82, 1.00), 0.93),
+    ((1.70, -1.52, -2.08), (-0.78, -0.80, 1.00), 0.93),
     ((0.9, -1.45, -1.2), (-1.2, -0.75, 1.3), 0.9),
     ((-1.9, -1.5, -1.5), (1.3, -0.85, 1.6), 0.93),
     ((-0.2, -0.95, -0.75), (-0.35, -0.5, 0.3), 0.9),
@@ -59,7 +61,13 @@ def bake(sheets: list[Sheet], parts: list[Splats], lights: Lights) -> ndarray:
     for sheet, (u, v) in zip(sheets, grids, strict=True):
         place, frame, _ = surface(sheet.shape, *(grid.ravel() for grid in np.meshgrid(u, v, indexing="ij")))
         spots.append((place, frame[:, :, 2], np.full(len(place), sheet.thin, np.float32)))
-    light = soft_light(*(np.concatenate(column) for column in zip(*spots, strict=True)), lights)  # [T, 5]
+    place, normal, thin = (np.concatenate(column) for column in zip(*spots, strict=True))
+    light = np.empty((len(place), 5), np.float32)
+
+    def fill(rows: slice) -> None:
+        light[rows] = soft_light(place[rows], normal[rows], thin[rows], lights)
+
+    _in_two(fill, len(place))
     shares, start = [], 0
     for part, (u, v) in zip(parts, grids, strict=True):
         texels = light[start : start + len(u) * len(v)].reshape(len(u), len(v), 5)
@@ -74,17 +82,13 @@ def paint(parts: list[Splats], light: ndarray, lights: Lights) -> GaussianCloud:
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("place", "frame", "scale", "paint", "traits")
     )
-    gloss, opacity, glow, thin = traits.T
-    normal = np.ascontiguousarray(frame[:, :, 2])
-    sun = sunlight(place, normal, thin, lights)
-    shone = display(colors, light[:, :3] + sun[:, None] * SUN, glow)
-    sh = np.zeros((len(place), 16, 3), np.float32)
-    sh[:, 0] = (shone - 0.5) / SH_C0
-    glossy = np.flatnonzero(gloss > 0)
-    shine = highlight(place[glossy], normal[glossy], gloss[glossy, None] * light[glossy, 3:], lights)
-    shine[:, 0] += sh[glossy, 0]
-    sh[glossy] = shine
-    fields = (place, scale, quaternions(frame), opacity, sh)
+    sh = np.empty((len(place), 16, 3), np.float32)
+
+    def shade(rows: slice) -> None:
+        sh[rows] = shaded(place[rows], frame[rows, :, 2], colors[rows], traits[rows], light[rows], lights)
+
+    _in_two(shade, len(place))
+    fields = (place, scale, quaternions(frame), traits[:, 1], sh)
     return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(values, np.float32)) for values in fields))
 
 
@@ -101,6 +105,12 @@ def quaternions(frame: ndarray) -> ndarray:
     return (best / np.sqrt((best**2).sum(1, keepdims=True))).astype(np.float32)
 
 
+def _in_two(work: Callable[[slice], None], count: int) -> None:
+    """Let two threads work on one half of `count` rows each; numpy lets them run side by side."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, (slice(0, count // 2), slice(count // 2, count))))
+
+
 def _texels(sheet: Sheet) -> tuple[ndarray, ndarray]:
     """Places along u and v where light is worked out; one is enough for what shines by itself."""
     spacing = math.inf if sheet.glow == 1 else TEXEL
@@ -112,6 +122,8 @@ def _texels(sheet: Sheet) -> tuple[ndarray, ndarray]:
 
 def _blended(texels: ndarray, at: ndarray, u: ndarray, v: ndarray) -> ndarray:
     """[N, C] bilinear blend of `texels` [len(u), len(v), C] at places `at` [N, 2]."""
+    if texels.size == texels.shape[2]:
+        return np.broadcast_to(texels[0], (len(at), texels.shape[2]))
     corners, shares = [], []
     for axis, grid in enumerate((u, v)):
         step = grid[1] - grid[0] if len(grid) > 1 else np.float32(1)

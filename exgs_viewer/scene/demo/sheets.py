@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ Paint = Callable[[ndarray, ndarray], ndarray]
 
 OVERLAP = 0.71
 """Standard deviation of a splat over the width of its cell: enough that no gap shows between neighbours."""
-STRAY_OVERLAP = 0.85
+STRAY_OVERLAP = 0.79
 """The same where splats stray from their cells."""
 Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 """(centre, half size), metres."""
@@ -52,6 +52,17 @@ class Sheet:
     """Relative widths of cells that repeat along u, one set per `cell[0]`, so that a joint gets its own narrow ones."""
     cut: tuple[Box, ...] = ()
     """What covers parts of it: no splats there, as those would shine through in front of what is close to them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """A piece of the room."""
+
+    sheets: tuple[Sheet, ...]
+    boxes: tuple[Box, ...] = ()
+    """What throws shade."""
+    covers: tuple[Box, ...] = ()
+    """What hides the floor and walls behind it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +138,7 @@ class Flat:
 
     def __init__(self, corner: ndarray, along_u: ndarray, along_v: ndarray) -> None:
         self.corner, self.along_u, self.along_v = corner, along_u, along_v
-        self.normal = np.cross(along_v, along_u).astype(np.float32)
+        self.normal = cross(along_v[None], along_u[None])[0]
 
     def __call__(self, u: ndarray, v: ndarray) -> ndarray:
         return self.corner + u[:, None] * self.along_u + v[:, None] * self.along_v
@@ -175,7 +186,7 @@ def faces(center: tuple, half: tuple, skip: str = "") -> dict[str, tuple[Shape, 
         if name in skip:
             continue
         across, down, middle = np.array(across), np.array(down), np.array(center, np.float32)
-        outward = np.cross(down, across)
+        outward = cross(down[None], across[None])[0]
         corner = middle + (outward - across - down) * np.array(half)
         found[name] = flat(corner, across, down), (2 * half[_axis(across)], 2 * half[_axis(down)])
     return found
@@ -246,3 +257,33 @@ def _cells(length: float, cell: float, crisp: bool) -> tuple[ndarray, ndarray]:
         widths = np.array([*BORDER, *[1.0] * max(1, round(inner)), *reversed(BORDER)], np.float32)
         widths *= length / widths.sum()
     return (np.cumsum(widths) - 0.5 * widths).astype(np.float32), widths
+
+
+def block(center: tuple, half: tuple, coat: Paint, cell: float, skip: str = "", **traits) -> list[Sheet]:
+    """The faces of a box in one paint."""
+    sides = faces(center, half, skip).values()
+    return [Sheet(shape, size, coat, (cell, cell), **traits) for shape, size in sides]
+
+
+def soft_block(center: tuple, half: tuple, radius: float, coat: Paint, bulge: float = 0.0, **more) -> list[Sheet]:
+    """A cushion: a box with round edges; `more` may hold `turn`, `tilt` (radians), `cell`, `skip` and traits."""
+    turn, tilt, cell = more.pop("turn", 0.0), more.pop("tilt", 0.0), more.pop("cell", 0.022)
+    sheets = []
+    for shape, size in faces(center, half, more.pop("skip", "")).values():
+        bent = rounded(shape, center, half, radius, bulge)
+        bent = turned(bent, center, turn, tilt) if turn or tilt else bent
+        sheets.append(Sheet(bent, size, coat, (cell, cell), crisp=False, jitter=0.2, **more))
+    return sheets
+
+
+def turned_body(foot: tuple, profile: list, coat: Paint, cell: float, **traits) -> Sheet:
+    """A vase, pole or bowl."""
+    shape, size = lathe(foot, profile)
+    return Sheet(shape, size, coat, (cell, cell), crisp=False, **traits)
+
+
+def together(things: Sequence[Thing]) -> Thing:
+    """Many things as one."""
+    return Thing(
+        *(tuple(part for thing in things for part in getattr(thing, name)) for name in ("sheets", "boxes", "covers"))
+    )
