@@ -46,7 +46,9 @@ _log = logging.getLogger(__name__)
 REST = 0.15
 """Seconds without movement after which the full picture is drawn."""
 SETTLE = 0.3
-"""Seconds without any change after which the exact size is computed and the view is measured."""
+"""Seconds without a change of the compression after which the exact size is computed."""
+MEASURE = 0.6
+"""Seconds without any change after which the view is measured; that draws the original, which may take a while."""
 LONG_AGO = -1e9
 
 
@@ -127,7 +129,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether anything runs, waits or becomes due within a moment."""
-        due = self._clock() - max(self._moved_at, self._changed_at, self._touched_at) < SETTLE + 0.05
+        due = self._clock() - max(self._moved_at, self._changed_at, self._touched_at) < MEASURE + 0.05
         return due or self.working
 
     @property
@@ -215,7 +217,7 @@ class Engine:
     def _wanted(self, view: ViewState, now: float) -> FrameRequest:
         at_rest = now - max(self._moved_at, self._changed_at) >= REST
         request = self._request(view, view.size if at_rest else self._draft_size(view, now))
-        measure = self.ready and not request.draft and now - self._touched_at >= SETTLE and self._on_screen(request)
+        measure = self.ready and not request.draft and now - self._touched_at >= MEASURE and self._on_screen(request)
         return replace(request, measure=measure)
 
     def _on_screen(self, request: FrameRequest) -> bool:
@@ -323,8 +325,8 @@ class Engine:
             elif isinstance(news, Broke):
                 self._broke(news)
             self._events.append(Finished(news.name))
-            if news.name == "open" and "open" not in self._jobs.names():
-                self.score()  # Of the new scene; or of the old one, whose scoring the failed attempt had stopped.
+            if news.name == "open" and not isinstance(news, Done) and "open" not in self._jobs.names():
+                self.score()  # Of the scene that stays open: the attempt had stopped it.
         events, self._events = self._events, []
         return events
 
@@ -338,6 +340,8 @@ class Engine:
         for timing in timings:
             cost = pace.learnt(self._costs.get(timing.side), timing.pixels, timing.seconds, timing.count)
             self._costs[timing.side] = cost
+        if self._frame is None:
+            self.score()  # Not before: the first picture shall have the processor to itself.
         fresh = frame.request.repaired is not None and (
             self._frame is None or self._frame.request.repaired is not frame.request.repaired
         )

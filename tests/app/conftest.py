@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 import pytest
 import torch
 
 from exgs_viewer.app.engine import Engine
 from exgs_viewer.app.stages import Stages
-from exgs_viewer.app.state import ViewState
+from exgs_viewer.app.state import SceneOpened, Scored, ViewState
 from exgs_viewer.errors import SceneError
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene import Scene
@@ -18,6 +18,7 @@ from exgs_viewer.scene.camera import look_at
 from exgs_viewer.scene.cloud import GaussianCloud
 
 SIZE = (480, 320)
+VIEW = ViewState(look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)), SIZE)
 
 
 def plain_cloud(n: int) -> GaussianCloud:
@@ -119,6 +120,13 @@ class Stand:
                 return events
             assert self.woken.wait(20), f"waited for {kinds}, got {events}"
 
+    def open(self, name="a"):
+        """Open a scene, look at it and wait until it is scored; all events up to then."""
+        self.engine.open(name)
+        events = self.until(SceneOpened)
+        self.engine.show(VIEW)
+        return events + self.until(Scored)
+
     def quiet(self):
         """Poll until no worker has anything to do; the events."""
         events = []
@@ -182,4 +190,4 @@ def stand():
 @pytest.fixture
 def view():
     """A small view of whatever `stand` opens."""
-    return replace(ViewState(size=SIZE), camera=look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)))
+    return VIEW

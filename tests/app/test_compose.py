@@ -36,7 +36,9 @@ def test_side_by_side_keeps_every_pixel():
 
 def test_the_difference_of_equal_pictures_is_black_and_a_large_one_saturates():
     assert not compose.difference(LEFT, LEFT, 32.0).any()
-    assert compose.difference(torch.zeros(1, 1, 3), torch.full((1, 1, 3), 0.3), 2.0).tolist()[0][0] == pytest.approx([0.6] * 3)
+    assert compose.difference(torch.zeros(1, 1, 3), torch.full((1, 1, 3), 0.3), 2.0).tolist()[0][0] == pytest.approx(
+        [0.6] * 3
+    )
     assert compose.difference(torch.zeros(1, 1, 3), torch.ones(1, 1, 3), 9.0).max() == 1
 
 

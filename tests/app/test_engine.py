@@ -30,14 +30,11 @@ def of(events, kind):
 
 
 def opened(stand, name="a"):
-    stand.engine.open(name)
-    stand.until(SceneOpened)
-    return stand.until(Scored)
+    return stand.open(name)
 
 
 def test_opening_tells_renderer_scene_and_score_in_this_order(stand):
-    stand.engine.open("a")
-    events = stand.until(Scored)
+    events = stand.open()
     kinds = [type(event) for event in events if isinstance(event, (RendererReady, SceneOpened, Scored))]
     assert kinds == [RendererReady, SceneOpened, Scored]
     assert of(events, RendererReady)[0].label == "Fake, 1 thread"
@@ -268,6 +265,8 @@ def test_cancelling_the_scoring_leaves_the_original_and_it_can_be_asked_for_agai
     stand.engine._stages = replace(stand.engine._stages, score=slow)
     stand.engine.open("a")
     stand.until(SceneOpened)
+    stand.engine.show(view)
+    stand.until(FrameReady)
     assert entered.wait(20)
     stand.engine.cancel("score")
     hold.set()

@@ -1,0 +1,192 @@
+"""The session on the faked engine: what the user does and what the window then says."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from exgs_viewer.app.memory import load_memory
+from exgs_viewer.app.session import Session
+from exgs_viewer.settings import Settings, load_settings
+
+
+class Asked:
+    """Remembers the questions."""
+
+    def __init__(self):
+        self.questions = []
+
+    def __getattr__(self, name):
+        return lambda *given: self.questions.append((name, *given))
+
+
+@pytest.fixture
+def session(stand, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session = Session(Settings(), stand.engine, clock=stand.clock)
+    session.asker = Asked()
+    session.set_size((480, 320))
+    session.stand = stand
+    return session
+
+
+def lived(session, turns=8):
+    """Let some time pass in which nothing is touched."""
+    for _ in range(turns):
+        session.step()
+        while session.engine.working:
+            session.stand.woken.clear()
+            session.step()
+            if session.engine.working:
+                session.stand.woken.wait(0.2)
+        session.step()
+        session.stand.clock.now += 0.2
+    return session
+
+
+def ready(session):
+    session.open("a")
+    return lived(session)
+
+
+def test_at_first_it_says_what_to_do(session):
+    assert lived(session).overlay().centre[0] == "Drop a scene here"
+    assert not session.panel().scored and session.panel().scene == ""
+
+
+def test_a_scene_is_named_counted_and_labelled(session):
+    ready(session)
+    panel, (label,) = session.panel(), session.overlay().labels
+    assert "1,000 Gaussians" in panel.facts and panel.scored and panel.size == "1.00 kB"
+    assert panel.size_lines[1].startswith("10.0 bytes per Gaussian")
+    assert (label.title, label.detail) == ("Compressed", "100 Gaussians · 1.00 kB") and label.note.endswith("dB")
+
+
+def test_the_slider_shows_an_estimate_with_a_tilde_and_then_the_exact_size(session):
+    ready(session)
+    session.set_compression(keep=0.5)
+    session.step()
+    assert session.panel().size == "~5.50 kB" and session.panel().kept.startswith("keeps 500 of 1,000")
+    assert lived(session).panel().size == "5.00 kB"
+
+
+def test_every_layout_is_reached_and_labelled_by_its_key(session):
+    ready(session)
+    titles = []
+    for _ in range(4):
+        session.key("C", ctrl=False)
+        lived(session, 4)
+        titles.append([label.title for label in session.overlay().labels])
+    assert titles == [["Original", "Compressed"], ["Original", "Compressed"], ["Difference"], ["Compressed"]]
+
+
+def test_restoring_is_named_by_the_restorer(session):
+    ready(session)
+    session.key("R", ctrl=False)
+    session.key("C", ctrl=False)
+    session.key("C", ctrl=False)
+    labels = lived(session).overlay().labels
+    assert [label.title for label in labels] == ["Original", "Compressed", "Fake fill"]
+    assert [(label.left, label.right) for label in labels] == [(0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1)]
+
+
+def test_undo_brings_the_parameters_back(session):
+    ready(session)
+    session.set_compression(keep=0.5)
+    lived(session)
+    session.set_compression(keep=0.7)
+    lived(session)
+    session.key("Z", ctrl=True)
+    assert session.view.compression.keep == 0.5
+    lived(session)
+    session.key("Z", ctrl=True)
+    session.key("Y", ctrl=True)
+    assert session.view.compression.keep == 0.5
+    session.key("Y", ctrl=True)
+    assert session.view.compression.keep == 0.7
+
+
+def test_bookmarks_are_kept_for_the_next_session(session):
+    ready(session)
+    session.key("3", ctrl=True)
+    place = session.nav.camera
+    session.nav = session.nav.__class__(**{**session.nav.__dict__, "camera": session.nav.home})
+    session.key("3", ctrl=False)
+    lived(session)
+    assert session.nav.camera == place
+    assert load_memory().bookmark("demo", 3) == place
+
+
+def test_turning_over_is_remembered_for_the_file(session):
+    ready(session)
+    session.key("U", ctrl=False)
+    assert session.nav.up == (0.0, 1.0, 0.0) and load_memory().up_of("demo") == (0.0, 1.0, 0.0)
+
+
+def test_an_error_is_told_and_the_scene_stays(session):
+    ready(session)
+    session.open("bad.ply")
+    lived(session)
+    assert session.panel().told.kind == "bad" and "bad.ply" in session.panel().told.text
+    assert session.panel().scored and session.overlay().labels
+
+
+def test_saving_asks_for_a_file_and_tells_success(session, tmp_path):
+    ready(session)
+    session.key("S", ctrl=True)
+    assert session.asker.questions == [("ask_save", tmp_path / "demo_10pct.exgs")]
+    session.save(tmp_path / "out")
+    lived(session)
+    assert session.stand.saved[0][0] == tmp_path / "out.exgs" and session.panel().told.kind == "good"
+
+
+def test_a_picture_is_saved_at_its_size_with_its_view(session, tmp_path):
+    ready(session)
+    session.capture(tmp_path / "x.png", (640, 400))
+    lived(session)
+    _, picture, meta = session.stand.saved[0]
+    assert picture.shape == (400, 640, 3) and meta["view"]["compression"]["keep"] == 0.1 and meta["scene"] == "demo"
+
+
+def test_keys_for_retention_stay_within_the_limits(session):
+    ready(session)
+    for _ in range(60):
+        session.key("]", ctrl=False)
+    assert session.view.compression.keep == 1.0
+    session.key("[", ctrl=False)
+    assert session.view.compression.keep == pytest.approx(0.909)
+
+
+def test_the_field_of_view_and_settings_are_remembered(session):
+    ready(session)
+    session.set_fov(70)
+    session.set_compression(keep=0.25)
+    assert math.degrees(session.nav.camera.fov_y) == pytest.approx(70)
+    lived(session, 10)
+    stored = load_settings()
+    assert stored.window.fov_degrees == 70 and stored.compression.keep == 0.25
+
+
+def test_a_script_leaves_no_trace(stand, tmp_path):
+    session = Session(Settings(), stand.engine, remember=False, clock=stand.clock)
+    session.stand = stand
+    ready(session)
+    session.set_compression(keep=0.25)
+    session.key("U", ctrl=False)
+    session.close()
+    assert load_memory().recent == () and load_settings() == Settings()
+
+
+def test_double_click_turns_around_the_surface_under_the_mouse(session):
+    ready(session)
+    session.focus_at(0.5, 0.5)
+    # The fake draws a wall two units ahead.
+    assert session.nav.focus == pytest.approx((0.25, 0.0, 0.0), abs=1e-3)
+
+
+def test_a_missing_picture_is_told(session):
+    session.open("nothing.png")
+    assert session.panel().told.kind == "bad" and "nothing.png" in session.panel().told.text
+    assert not Path("nothing.png").exists()
