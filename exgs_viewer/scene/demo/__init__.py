@@ -13,7 +13,7 @@ from numpy import ndarray
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Camera, look_at
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.demo.light import Lights, shaded, soft_light
+from exgs_viewer.scene.demo.light import Lights, base_color, highlight, soft_light
 from exgs_viewer.scene.demo.room import furnish
 from exgs_viewer.scene.demo.sheets import Sheet, Splats, splats, surface
 from exgs_viewer.settings import Report, quiet
@@ -37,6 +37,7 @@ def read(report: Report = quiet) -> Scene:
     """The demo room with its bookmarks."""
     report(0.0, "building the demo room")
     sheets, lights = furnish()
+    sheets.sort(key=lambda sheet: sheet.gloss == 0)  # What shines comes first, so that it is one slice.
     parts = []
     for number, sheet in enumerate(sheets):
         parts.append(splats(sheet, number))
@@ -82,12 +83,17 @@ def paint(parts: list[Splats], light: ndarray, lights: Lights) -> GaussianCloud:
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("place", "frame", "scale", "paint", "traits")
     )
-    sh = np.empty((len(place), 16, 3), np.float32)
+    normal = np.ascontiguousarray(frame[:, :, 2])
+    sh = np.zeros((len(place), 16, 3), np.float32)
 
-    def shade(rows: slice) -> None:
-        sh[rows] = shaded(place[rows], frame[rows, :, 2], colors[rows], traits[rows], light[rows], lights)
+    def coat(rows: slice) -> None:
+        sh[rows, 0] = base_color(place[rows], normal[rows], colors[rows], traits[rows], light[rows, :3], lights)
 
-    _in_two(shade, len(place))
+    def polish(rows: slice) -> None:
+        sh[rows] += highlight(place[rows], normal[rows], traits[rows, :1] * light[rows, 3:], lights)
+
+    _in_two(coat, len(place))
+    _in_two(polish, int((traits[:, 0] > 0).sum()))
     fields = (place, scale, quaternions(frame), traits[:, 1], sh)
     return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(values, np.float32)) for values in fields))
 

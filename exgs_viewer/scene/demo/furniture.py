@@ -72,7 +72,8 @@ def coffee_table() -> Thing:
     sheets = [Sheet(top, (0.66, 1.16), walnut, (0.0075, 0.022), gloss=0.9)]
     sheets += block(*board, walnut, 0.012, "-y", gloss=0.8)
     sheets += block((x, -0.13, z), (0.50, 0.012, 0.26), walnut, 0.016)
-    legs = [((x + 0.53 * a, -high / 2, z + 0.28 * b), (0.025, high / 2, 0.025)) for a in (-1, 1) for b in (-1, 1)]
+    tall = (high - 0.04) / 2
+    legs = [((x + 0.53 * a, -tall, z + 0.28 * b), (0.025, tall, 0.025)) for a in (-1, 1) for b in (-1, 1)]
     for leg in legs:
         sheets += block(*leg, paint.wood("3d2213", "7a4b29"), 0.011, "-y +y")
     boxes = (board, ((x, -0.13, z), (0.5, 0.012, 0.26)), *legs)
@@ -90,7 +91,7 @@ def shelf() -> Thing:
     ]
     boxes += [((middle, -board + 0.011, z), (half - 0.024, 0.011, deep / 2)) for board in (*BOARDS, high)]
     back = ((middle, -high / 2, Z - 0.008), (half, high / 2, 0.006))
-    sheets = [sheet for box in boxes for sheet in block(*box, oak, 0.024, "+z", gloss=0.2)]
+    sheets = [sheet for box in boxes for sheet in block(*box, oak, 0.024, "+z")]
     sheets += block(*back, paint.wood("6d4524", "9a6d3e", 1.0, 10), 0.02, "+z -x +x -y +y")
     cover = ((middle, -high / 2, Z), (half - 0.02, high / 2 - 0.02, 0.1))
     return Thing(tuple(sheets), (*boxes, back), (cover,))
@@ -154,7 +155,8 @@ def desk() -> Thing:
         Sheet(flat((x - 0.33, -high, z + 0.72), (1, 0, 0), (0, 0, -1)), (0.66, 1.44), birch, (0.011, 0.024), gloss=0.45)
     ]
     sheets += block((x, -high + 0.015, z), (0.33, 0.015, 0.72), birch, 0.014, "-y")
-    legs = [((x + 0.29 * a, -high / 2, z + 0.66 * b), (0.018, high / 2, 0.018)) for a in (-1, 1) for b in (-1, 1)]
+    tall = (high - 0.034) / 2
+    legs = [((x + 0.29 * a, -tall, z + 0.66 * b), (0.018, tall, 0.018)) for a in (-1, 1) for b in (-1, 1)]
     for leg in legs:
         sheets += block(*leg, paint.plain("e8e4da"), 0.012, "-y +y")
     sheets += block((x - 0.02, -high - 0.008, z - 0.1), (0.12, 0.008, 0.16), paint.plain("b7bbc0"), 0.01, gloss=0.6)

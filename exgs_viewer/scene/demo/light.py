@@ -38,17 +38,12 @@ class Lights:
     boxes: tuple[Box, ...]
 
 
-def shaded(place: ndarray, normal: ndarray, paint: ndarray, traits: ndarray, light: ndarray, lights: Lights) -> ndarray:
-    """[N, 16, 3] spherical harmonics of painted splats: `traits` and `light` as in Splats and `soft_light`."""
-    gloss, _, glow, thin = traits.T
-    sun = sunlight(place, normal, thin, lights)
-    sh = np.zeros((len(place), 16, 3), np.float32)
-    sh[:, 0] = (display(paint, light[:, :3] + sun[:, None] * SUN, glow) - 0.5) / SH_C0
-    glossy = np.flatnonzero(gloss > 0)
-    shine = highlight(place[glossy], normal[glossy], gloss[glossy, None] * light[glossy, 3:], lights)
-    shine[:, 0] += sh[glossy, 0]
-    sh[glossy] = shine
-    return sh
+def base_color(
+    place: ndarray, normal: ndarray, paint: ndarray, traits: ndarray, light: ndarray, lights: Lights
+) -> ndarray:
+    """[N, 3] constant spherical harmonic of painted splats: `traits` as in Splats, `light` [N, 3] as in soft_light."""
+    sun = sunlight(place, normal, traits[:, 3], lights)
+    return (display(paint, light + sun[:, None] * SUN, traits[:, 2]) - 0.5) / SH_C0
 
 
 def soft_light(place: ndarray, normal: ndarray, thin: ndarray, lights: Lights) -> ndarray:

@@ -76,18 +76,18 @@ def leaf(root: tuple, turn: float, lift: float, length: float, number: int) -> S
     tip = root + out * reach * 1.15 + np.array([0, -length * math.sin(lift) * 0.72, 0], np.float32)
     across = np.array([-math.sin(turn), 0, math.cos(turn)], np.float32)
     dark, light = paint.color("2f5a2b"), paint.color("86ad4f")
-    tone = float(paint.hashed(number, 0, 8)[0])
+    tone, size = float(paint.hashed(number, 0, 8)[0]), (0.05, length)
 
     def blade(t):
         return 0.052 * np.sin(math.pi * np.clip(t, 0.0, 1.0) ** 0.7) * (1 - 0.3 * t) + 0.006
 
     def coat(u, v):
-        rib = np.abs(u - 0.5)
-        shade = 0.25 + 0.6 * tone * paint.rise(0.02, 0.3, rib) + 0.15 * paint.noise(v * 90, u * 8, number)
+        rib = np.abs(u / size[0] - 0.5)
+        shade = 0.25 + 0.6 * tone * paint.rise(0.02, 0.3, rib) + 0.15 * paint.noise(v * 90, u * 160, number)
         return paint.mix(dark, light, shade) * np.where(rib < 0.07, 1.25, 1.0)[:, None]
 
-    shape = strip(np.stack([root, top, tip]), across, blade, length)
-    return Sheet(shape, (1.0, length), coat, (0.21, 0.026), thin=True, opacity=0.94, crisp=False, gloss=0.25)
+    shape = strip(np.stack([root, top, tip]), across, blade, size)
+    return Sheet(shape, size, coat, (0.0105, 0.026), thin=True, opacity=0.94, crisp=False, gloss=0.25)
 
 
 def bottles(window: tuple) -> Thing:
@@ -162,7 +162,7 @@ def still_life(table: tuple) -> Thing:
         sheets += [replace(sheet, shape=turned(sheet.shape, (x + 0.02, 0, z - 0.13), turn)) for sheet in pile]
     boxes = (
         ((x + 0.02, -high - 0.027, z - 0.13), (0.09, 0.027, 0.12)),
-        ((center[0], -high - 0.05, center[2]), (0.1, 0.04, 0.1)),
+        ((center[0], -high - 0.01, center[2]), (0.07, 0.01, 0.07)),
         ((foot[0], -high - 0.03, foot[2]), (0.035, 0.03, 0.035)),
     )
     return Thing(tuple(sheets), boxes)
@@ -173,17 +173,15 @@ def tulip(foot: tuple, number: int) -> list[Sheet]:
     turn, lean = 2.399963 * number, 0.05 + 0.012 * number
     head = (foot[0] + lean * math.cos(turn), foot[1] - 0.40 + 0.006 * number, foot[2] + lean * math.sin(turn))
     root = np.array([foot[0], foot[1] - 0.01, foot[2]], np.float32)
-    middle = np.array(
-        [foot[0] + 0.2 * lean * math.cos(turn), foot[1] - 0.25, foot[2] + 0.2 * lean * math.sin(turn)], np.float32
-    )
-    path = np.stack([root, middle, np.array(head, np.float32)])
+    out = np.array([math.cos(turn), 0, math.sin(turn)], np.float32)
+    bend = root + 0.2 * lean * out - np.array([0, 0.24, 0], np.float32)
+    path = np.stack([root, bend, np.array(head, np.float32)])
     across = np.array([-math.sin(turn), 0, math.cos(turn)], np.float32)
-    green = paint.plain("5d8a3c", 0.1)
+    green, size = paint.plain("5d8a3c", 0.1), (0.006, 0.4)
+    stem = strip(path, across, lambda share: np.full_like(share, size[0]), size)
     tint = ("d6336c", "f08fb0", "f2c14e", "e4572e")[number % 4]
     cup = [(0.012, 0.034), (0.021, 0.018), (0.019, -0.008), (0.004, -0.024)]
     return [
-        Sheet(
-            strip(path, across, lambda t: 0.006 + 0 * t, 0.4), (1.0, 0.4), green, (0.5, 0.011), thin=True, crisp=False
-        ),
+        Sheet(stem, size, green, (0.003, 0.011), thin=True, crisp=False),
         turned_body(head, cup, paint.plain(tint, 0.25, 0.006), 0.0055, thin=True),
     ]

@@ -108,15 +108,14 @@ def surface(shape: Shape, u: ndarray, v: ndarray) -> tuple[ndarray, ndarray, nda
     if isinstance(shape, Flat):
         frame = np.stack([shape.along_u, -shape.along_v, shape.normal], 1)
         return shape(u, v), np.broadcast_to(frame, (len(u), 3, 3)), np.ones((len(u), 2), np.float32)
-    step = np.float32(2e-3)
-    along_u = (shape(u + step, v) - shape(u - step, v)) / (2 * step)
-    along_v = (shape(u, v + step) - shape(u, v - step)) / (2 * step)
+    step, place = np.float32(2e-3), shape(u, v)
+    along_u, along_v = (shape(u + step, v) - place) / step, (shape(u, v + step) - place) / step
     first, stretch_u = unit(along_u)
     normal, _ = unit(cross(along_v, first))
     second = cross(normal, first)
     stretch_v = np.abs((along_v * second).sum(1, keepdims=True))
     frame = np.stack([first, second, normal], 2)
-    return shape(u, v).astype(np.float32), frame.astype(np.float32), np.hstack([stretch_u, stretch_v])
+    return place.astype(np.float32), frame.astype(np.float32), np.hstack([stretch_u, stretch_v])
 
 
 def unit(vectors: ndarray) -> tuple[ndarray, ndarray]:
@@ -167,14 +166,17 @@ def lathe(foot: tuple, profile: list[tuple[float, float]]) -> tuple[Shape, tuple
     return shape, (float(around), float(length[-1]))
 
 
-def strip(path: ndarray, across: ndarray, width: Callable[[ndarray], ndarray], length: float) -> Shape:
-    """A leaf or ribbon: u in [-1/2, 1/2] times `width(v)` around a quadratic curve through the 3 points of `path`."""
+def strip(path: ndarray, across: ndarray, width: Callable[[ndarray], ndarray], size: tuple[float, float]) -> Shape:
+    """A leaf or ribbon around a quadratic curve through the 3 points of `path`, `width(share of its length)` wide.
+
+    `size` is its nominal width and its length; u and v run over it.
+    """
     a, b, c = path
 
     def shape(u: ndarray, v: ndarray) -> ndarray:
-        t = (v / length)[:, None]
+        t = (v / size[1])[:, None]
         middle = (1 - t) ** 2 * a + 2 * t * (1 - t) * b + t**2 * c
-        return middle + (u[:, None] - 0.5) * width(v / length)[:, None] * across
+        return middle + (u / size[0] - 0.5)[:, None] * width(v / size[1])[:, None] * across
 
     return shape
 
@@ -216,9 +218,10 @@ def rounded(shape: Shape, center: tuple, half: tuple, radius: float, bulge: floa
         offset = shape(u, v) - center
         inner = np.clip(offset, -core, core)
         away, _ = unit(offset - inner)
+        if not bulge:
+            return center + inner + radius * away
         swell = np.prod(np.cos(np.clip(inner / half, -1, 1) * (math.pi / 2)) ** 0.5 + 1e-3, axis=1, keepdims=True)
-        inner_share = np.clip(swell * 6, 0, 1) if bulge else 0
-        return center + inner + radius * away + bulge * away * inner_share
+        return center + inner + (radius + bulge * np.clip(swell * 6, 0, 1)) * away
 
     return bent
 
