@@ -86,10 +86,10 @@ class _Scratch:
 
 
 class _TileLists:
-    """Splats in depth order and, for each tile, which of them reach it."""
+    """Splats and, for each tile, which of them reach it, in depth order."""
 
     def __init__(self, splats, ids, tiles_x: int, offsets, owners) -> None:
-        self.splats, self.ids = splats, ids  # [visible, FIELDS], [visible]
+        self.splats, self.ids = splats, ids  # [N, FIELDS] and [N], rows as culling left them
         self.tiles_x, self.offsets, self.owners = tiles_x, offsets, owners  # [tiles + 1], [pairs]
         self.pairs = len(owners)
 
@@ -97,40 +97,27 @@ class _TileLists:
 def _list_tiles(
     scratch: _Scratch, cloud: GaussianCloud, camera: Camera, size: Size, settings: RenderSettings
 ) -> _TileLists:
-    splats, ids = _visible_splats(scratch, cloud, camera, size, settings)
-    (width, height), count = size, len(ids)
+    n, (width, height) = len(cloud), size
+    staging, places = scratch.array("staging", (n, stage.FIELDS), np.float32), scratch.array("places", (n,), np.int32)
+    boxes, keys = scratch.array("boxes", (n,), np.int32), scratch.array("keys", (n,), np.uint64)
+    counts = np.empty(-(-n // stage.BLOCK), np.int64)
+    values = [tensor.numpy() for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities)]
+    view, degree = _view_constants(camera, size, settings.near), min(settings.sh_degree, cloud.sh_degree)
+    stage.project(*values, _sh_rows(cloud), degree, view, *size, staging, places, boxes, keys, counts)
+    count = int(counts.sum())
+    packed = scratch.array("packed", (count,), np.uint64)
+    stage.compact(keys, counts, np.cumsum(counts) - counts, packed)
+    stage.radix_sort(packed, keys, count, PARTS)
     tiles_x, tiles_y = -(-width // stage.TILE), -(-height // stage.TILE)
     starts, totals = np.empty(PARTS, np.int64), np.empty(PARTS, np.int64)
-    capacity = stage.box_starts(splats, count, PARTS, width, height, starts)
-    tiles = scratch.array("pair_tiles", (capacity,), np.int32)
-    owners = scratch.array("pair_owners", (capacity,), np.int32)
+    capacity = stage.box_starts(boxes, keys, count, PARTS, starts)
+    tiles, owners = (scratch.array(name, (capacity,), np.int32) for name in ("pair_tiles", "pair_owners"))
     histogram = scratch.array("histogram", (PARTS, tiles_x * tiles_y), np.int32)
-    stage.emit_pairs(splats, count, PARTS, tiles_x, width, height, starts, tiles, owners, totals, histogram)
+    stage.emit_pairs(staging, keys, count, PARTS, tiles_x, width, height, starts, tiles, owners, totals, histogram)
     offsets = np.empty(tiles_x * tiles_y + 1, np.int64)
     lists = scratch.array("lists", (int(totals.sum()),), np.int32)
     stage.scatter_pairs(PARTS, starts, totals, tiles, owners, offsets, histogram, lists)
-    return _TileLists(splats, ids, tiles_x, offsets, lists)
-
-
-def _visible_splats(scratch, cloud, camera, size, settings):
-    n = len(cloud)
-    blocks = -(-n // stage.BLOCK)
-    staging = scratch.array("staging", (n, stage.FIELDS), np.float32)
-    keys, counts = scratch.array("keys", (n,), np.uint64), np.empty(blocks, np.int64)
-    degree = min(settings.sh_degree, cloud.sh_degree)
-    values = [tensor.numpy() for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities)]
-    view = _view_constants(camera, size, settings.near)
-    places = scratch.array("places", (n,), np.int32)
-    stage.project(*values, _sh_rows(cloud), degree, view, *size, staging, places, keys, counts)
-    starts = np.cumsum(counts) - counts
-    count = int(counts.sum())
-    packed = scratch.array("packed", (count,), np.uint64)
-    stage.compact(keys, counts, starts, packed)
-    stage.radix_sort(packed, keys, count, PARTS)
-    splats = scratch.array("splats", (count, stage.FIELDS), np.float32)
-    ids = scratch.array("ids", (count,), np.int32)
-    stage.gather(staging, places, keys, count, splats, ids)
-    return splats, ids
+    return _TileLists(staging, places, tiles_x, offsets, lists)
 
 
 def _sh_rows(cloud: GaussianCloud) -> np.ndarray:

@@ -25,7 +25,10 @@ X, Y, A, B, C, OPACITY, RED, GREEN, BLUE, DEPTH, TAU, RADIUS_X, RADIUS_Y, INVERS
 tau = 2 ln(255 opacity) beyond which alpha < 1/255, half extents of that ellipse (px); 1 / c, (a c - b^2) / c^2 and the
 dx at which dy is largest, which cutting the ellipse with a tile needs (px)."""
 
-TAU_MOST = F(2 * math.log(255.0))
+SHARE = 16
+"""Splats that are fetched side by side, so that their cache misses overlap instead of queueing."""
+ROW = np.uint64(0xFFFFFFFF)
+"""The lower half of a key: which staging row it stands for."""
 DILATION = F(0.3)
 
 
@@ -53,12 +56,12 @@ def sh_basis(x, y, z, degree, basis):
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
-def project(means, scales, quats, opacities, sh, degree, view, width, height, staging, places, keys, counts):
+def project(means, scales, quats, opacities, sh, degree, view, width, height, staging, places, boxes, keys, counts):
     """Project every Gaussian; survivors of culling go to their block's staging rows.
 
     view [24]: world-to-camera rotation (9, rows), translation (3), focal, cx, cy, limit x, limit y, near, camera
-    position (3). staging [N, FIELDS], places [N] which Gaussian a staging row is, keys [N] uint64 (depth bits, staging
-    row), counts [blocks] survivors.
+    position (3). staging [N, FIELDS], places [N] which Gaussian a staging row is, boxes [N] tiles in its bounding box,
+    keys [N] uint64 (depth bits, staging row), counts [blocks] survivors.
     """
     r00, r01, r02, r10, r11, r12 = view[0], view[1], view[2], view[3], view[4], view[5]
     r20, r21, r22, t0, t1, t2 = view[6], view[7], view[8], view[9], view[10], view[11]
@@ -133,6 +136,9 @@ def project(means, scales, quats, opacities, sh, degree, view, width, height, st
             red, green, blue = max(red, F(0)), max(green, F(0)), max(blue, F(0))
             staging[row, RED], staging[row, GREEN], staging[row, BLUE] = red, green, blue
             places[row] = i
+            across = min(width - 1, int(px + radius_x)) // TILE - max(0, int(px - radius_x)) // TILE + 1
+            down = min(height - 1, int(py + radius_y)) // TILE - max(0, int(py - radius_y)) // TILE + 1
+            boxes[row] = across * down
             # Positive floats sort like their bits.
             keys[row] = (np.uint64(np.float32(z).view(np.uint32)) << np.uint64(32)) | np.uint64(row)
             kept += 1
@@ -173,27 +179,13 @@ def radix_sort(keys, other, count, parts):
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def gather(staging, places, keys, count, splats, ids):
-    """splats [count, FIELDS] in depth order, ids [count] their Gaussians' indices."""
-    for j in prange(count):
-        row = keys[j] & np.uint64(0xFFFFFFFF)
-        for k in range(FIELDS):
-            splats[j, k] = staging[row, k]
-        ids[j] = places[row]
-
-
-@njit(parallel=True, cache=True, nogil=True)
-def box_starts(splats, count, parts, width, height, starts):
+def box_starts(boxes, keys, count, parts, starts):
     """Where each part's run of pairs begins (starts [parts]) if every splat filled its box; returns the sum of all."""
     size = (count + parts - 1) // parts
     for part in prange(parts):
         total = 0
-        for j in range(part * size, min(count, part * size + size)):
-            left, right = splats[j, X] - splats[j, RADIUS_X], splats[j, X] + splats[j, RADIUS_X]
-            top, bottom = splats[j, Y] - splats[j, RADIUS_Y], splats[j, Y] + splats[j, RADIUS_Y]
-            across = min(width - 1, int(right)) // TILE - max(0, int(left)) // TILE + 1
-            down = min(height - 1, int(bottom)) // TILE - max(0, int(top)) // TILE + 1
-            total += across * down
+        for k in range(part * size, min(count, part * size + size)):
+            total += boxes[keys[k] & ROW]
         starts[part] = total
     total = 0
     for part in range(parts):
@@ -204,7 +196,7 @@ def box_starts(splats, count, parts, width, height, starts):
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
-def emit_pairs(splats, count, parts, tiles_x, width, height, starts, tiles, owners, totals, histogram):
+def emit_pairs(splats, keys, count, parts, tiles_x, width, height, starts, tiles, owners, totals, histogram):
     """List (tile, splat) pairs in depth order, one run per part: exactly the tiles with a pixel of alpha >= 1/255.
 
     starts [parts] where each part's run begins, totals [parts] its length, histogram [parts, tiles] pairs per tile.
@@ -213,32 +205,40 @@ def emit_pairs(splats, count, parts, tiles_x, width, height, starts, tiles, owne
     for part in prange(parts):
         histogram[part, :] = 0
         at = starts[part]
-        for j in range(part * size, min(count, part * size + size)):
-            px, py = splats[j, X], splats[j, Y]
-            radius_x, radius_y = splats[j, RADIUS_X], splats[j, RADIUS_Y]
-            a, b, c, tau = splats[j, A], splats[j, B], splats[j, C], splats[j, TAU]
-            top = max(0, math.ceil(py - radius_y - F(0.5))) // TILE
-            bottom = min(height - 1, math.floor(py + radius_y - F(0.5))) // TILE
-            # Rounding must not lead out of the box for which box_starts made room.
-            most_left = max(0, int(px - radius_x)) // TILE
-            most_right = min(width - 1, int(px + radius_x)) // TILE
-            # The ellipse is widest at dy = -+ b / c * radius_x; within a band the clamped dy gives its ends there.
-            widest, inverse_a = -b / c * radius_x, F(1) / a
-            curve, slope = (a * c - b * b) * inverse_a * inverse_a, -b * inverse_a
-            level = tau * inverse_a
-            for tile_y in range(top, bottom + 1):
-                low = max(-radius_y, F(tile_y * TILE) + F(0.5) - py)
-                high = min(radius_y, F(tile_y * TILE) + F(15.5) - py)
-                up, down = min(high, max(low, widest)), min(high, max(low, -widest))
-                x_high = slope * up + math.sqrt(max(F(0), level - curve * up * up))
-                x_low = slope * down - math.sqrt(max(F(0), level - curve * down * down))
-                left = max(most_left, max(0, math.ceil(px + x_low - F(0.5))) // TILE)
-                right = min(most_right, min(width - 1, math.floor(px + x_high - F(0.5))) // TILE)
-                for tile in range(tile_y * tiles_x + left, tile_y * tiles_x + right + 1):
-                    tiles[at] = tile
-                    owners[at] = j
-                    at += 1
-                    histogram[part, tile] += 1
+        batch = np.empty((SHARE, FIELDS), np.float32)
+        end = min(count, part * size + size)
+        for first in range(part * size, end, SHARE):
+            shared = min(SHARE, end - first)
+            for j in range(shared):
+                row = keys[first + j] & ROW
+                for field in range(FIELDS):
+                    batch[j, field] = splats[row, field]
+            for j in range(shared):
+                px, py = batch[j, X], batch[j, Y]
+                radius_x, radius_y = batch[j, RADIUS_X], batch[j, RADIUS_Y]
+                a, b, c, tau = batch[j, A], batch[j, B], batch[j, C], batch[j, TAU]
+                top = max(0, math.ceil(py - radius_y - F(0.5))) // TILE
+                bottom = min(height - 1, math.floor(py + radius_y - F(0.5))) // TILE
+                # Rounding must not lead out of the box for which box_starts made room.
+                most_left = max(0, int(px - radius_x)) // TILE
+                most_right = min(width - 1, int(px + radius_x)) // TILE
+                # The ellipse is widest at dy = -+ b / c * radius_x; within a band the clamped dy gives its ends there.
+                widest, inverse_a = -b / c * radius_x, F(1) / a
+                curve, slope = (a * c - b * b) * inverse_a * inverse_a, -b * inverse_a
+                level = tau * inverse_a
+                for tile_y in range(top, bottom + 1):
+                    low = max(-radius_y, F(tile_y * TILE) + F(0.5) - py)
+                    high = min(radius_y, F(tile_y * TILE) + F(15.5) - py)
+                    up, down = min(high, max(low, widest)), min(high, max(low, -widest))
+                    x_high = slope * up + math.sqrt(max(F(0), level - curve * up * up))
+                    x_low = slope * down - math.sqrt(max(F(0), level - curve * down * down))
+                    left = max(most_left, max(0, math.ceil(px + x_low - F(0.5))) // TILE)
+                    right = min(most_right, min(width - 1, math.floor(px + x_high - F(0.5))) // TILE)
+                    for tile in range(tile_y * tiles_x + left, tile_y * tiles_x + right + 1):
+                        tiles[at] = tile
+                        owners[at] = keys[first + j] & ROW
+                        at += 1
+                        histogram[part, tile] += 1
         totals[part] = at - starts[part]
 
 

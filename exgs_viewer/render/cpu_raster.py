@@ -22,6 +22,7 @@ from exgs_viewer.render.cpu_project import (
     OPACITY,
     RADIUS_X,
     RED,
+    SHARE,
     TALLEST,
     TAU,
     TILE,
@@ -37,8 +38,6 @@ ALPHA_MIN, ALPHA_MAX, T_MIN = F(1 / 255.0), F(0.999), F(1e-4)
 U = np.uint64
 FAR = F(8)
 """exp(-FAR) < 1/255: beyond it alpha is 0 anyway, and denormal numbers would cost a hundred cycles each."""
-SHARE = 16
-"""Splats between two looks at whether the whole tile is opaque already."""
 
 
 @njit(inline="always")
