@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import glm
+from pyglm import glm
 
 from exgs_viewer.scene.camera import Camera, Vector, blend, distance, dolly, fly, look, look_at, orbit
 

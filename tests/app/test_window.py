@@ -51,6 +51,10 @@ def placed(function):
 
 panels.Panels.show = placed(panels.Panels.show)
 session.Session.panel = told(session.Session.panel)
+if "--raw" in sys.argv:
+    sys.argv.remove("--raw")
+    from exgs_viewer.app import desk, sinks
+    desk.open_sink = sinks.RawTexture
 shot = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
 settings = Settings(window=WindowSettings(width=1000, height=780))
 sys.exit(window.run(settings, sys.argv[1], shot, 5))
@@ -153,8 +157,9 @@ def start(tmp_path):
         one.close()
 
 
-def test_the_screenshot_for_scripts_shows_panel_and_picture(start, scene, tmp_path):
-    window = start(scene, tmp_path / "shot.png")
+@pytest.mark.parametrize("sink", [[], ["--raw"]], ids=["fast texture", "raw texture"])
+def test_the_screenshot_for_scripts_shows_panel_and_picture(start, scene, tmp_path, sink):
+    window = start(scene, tmp_path / "shot.png", *sink)
     assert window.process.wait(LONG) == 0
     picture = read_picture(tmp_path / "shot.png").numpy()
     height, width = picture.shape[:2]
@@ -163,6 +168,51 @@ def test_the_screenshot_for_scripts_shows_panel_and_picture(start, scene, tmp_pa
     assert panel.std() > 0.05 and np.median(panel) < 0.2, "a dark panel with writing"
     middle = view[200:550, 150:500]
     assert middle.mean() > 0.2 and middle.std() > 0.1, "a scene in the middle of the picture"
+
+
+def test_the_window_may_change_its_size(start, scene):
+    window = start(scene, "--raw")
+    window.until(lambda now: now[SCORED] and now[SETTLED], "the scored scene at rest")
+    window.to(PANEL + 100, 100)
+    for size in ((1300, 700), (700, 600), (1100, 800)):
+        window.do("windowsize", window.window, *size)
+        time.sleep(0.3)
+    window.do("key", "c")
+    window.until(lambda now: now[LAYOUT] == "wipe" and now[SETTLED], "a picture in the new size")
+
+
+def test_what_glfw_offers_beside_dear_pygui_is_still_there(tmp_path):
+    program = """
+import dearpygui.dearpygui as dpg
+from exgs_viewer.app.glfw import Glfw
+from exgs_viewer.app.sinks import GlTexture
+
+dpg.create_context()
+dpg.create_viewport(title="pin", width=300, height=200)
+dpg.setup_dearpygui()
+dpg.show_viewport()
+dpg.render_dearpygui_frame()
+glfw = Glfw()
+assert glfw.works and glfw.scale() > 0
+glfw.wake()
+assert glfw.wait(30), "waking ends waiting"
+dropped = []
+glfw.on_drop(dropped.extend)
+import ctypes
+glfw._drop(None, 2, (ctypes.c_char_p * 2)(b"/a b.ply", "/\u00fc.ply".encode()))
+assert dropped == ["/a b.ply", "/\u00fc.ply"], dropped
+GlTexture(dpg.add_texture_registry())
+dpg.destroy_context()
+"""
+    root = str(Path(__file__).resolve().parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_scene_ends_the_script_with_its_reason(start, tmp_path):
