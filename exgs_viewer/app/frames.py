@@ -148,23 +148,30 @@ def _pixels(picture: Tensor, as_bytes: bool) -> np.ndarray:
 def surface_at(frame: Frame, u: float, v: float) -> Vector | None:
     """The point of the scene at (`u`, `v`), shares of the picture's width and height; None where there is nothing.
 
-    The depth is the median over 5 x 5 pixels that are at least a third covered, so that a thin edge does not decide.
+    The depth is the median over the pixels around that are at least a third covered, 5 x 5 of them so that a thin edge
+    does not decide, and more where the compression has left a hole there.
     """
     request = frame.request
     side, share = _pane_under(request, u)
     output = frame.outputs[side]
     height, width = output.depth.shape
     column, row = min(int(share * width), width - 1), min(int(v * height), height - 1)
-    window = (slice(max(row - 2, 0), row + 3), slice(max(column - 2, 0), column + 3))
-    depth, alpha = output.depth[window], output.alpha[window]
-    seen = depth[alpha > 0.33]
-    if len(seen) == 0:
+    z, camera = _depth_around(output, row, column), request.camera
+    if z is None:
         return None
-    z, camera = float(seen.median()), request.camera
     focal = camera.focal((width, height))
     x, y = (share * width - width / 2) / focal * z, (v * height - height / 2) / focal * z
     axes = zip(camera.position, camera.right, camera.down, camera.forward, strict=True)
     return tuple(place + x * right + y * down + z * forward for place, right, down, forward in axes)
+
+
+def _depth_around(output: RenderOutput, row: int, column: int) -> float | None:
+    for reach in (2, 6, 16):
+        window = (slice(max(row - reach, 0), row + reach + 1), slice(max(column - reach, 0), column + reach + 1))
+        seen = output.depth[window][output.alpha[window] > 0.33]
+        if len(seen):
+            return float(seen.median())
+    return None
 
 
 def _pane_under(request: FrameRequest, u: float) -> tuple[Side, float]:

@@ -115,7 +115,7 @@ class Overlay:
         px = self._fonts.px
         x, y = size[0] / 2, size[1] / 2
         self._text((x - self._width(title, px(22)) / 2, y - px(44)), title, (*theme.TEXT, 255), px(22))
-        self._text((x - self._width(text, px(15)) / 2, y - px(8)), text, (*theme.DIM, 255), px(15))
+        self._text((x - self._width(text, px(15)) / 2, y - px(8)), text, (190, 197, 207, 255), px(15))
         if share >= 0:
             half, top = px(150), y + px(24)
             for right, color in ((x + half, theme.FIELD), (x - half + 2 * half * min(share, 1.0), theme.ACCENT)):

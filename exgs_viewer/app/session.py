@@ -427,6 +427,8 @@ class Session:
         point = surface_at(self.frame, u, v) if self.frame else None
         if self.nav is not None and point is not None:
             self.nav = nav_.focused(self.nav, point, self._clock())
+        elif self.frame is not None:
+            self.toast("Nothing is there to turn around")
 
     def drag_begins(self) -> None:
         """A drag turns around what lies in the middle, unless a focus was chosen."""
