@@ -11,7 +11,8 @@ from typing import Any
 
 from exgs_viewer.app import pace, work
 from exgs_viewer.app.frames import Frames, Timing
-from exgs_viewer.app.stages import SizeModel, Stages, real_stages
+from exgs_viewer.app.sizes import Sizes
+from exgs_viewer.app.stages import Stages, real_stages
 from exgs_viewer.app.state import (
     Event,
     Failed,
@@ -28,7 +29,6 @@ from exgs_viewer.app.state import (
     SceneOpened,
     Scored,
     Side,
-    SizeKnown,
     ViewState,
     sides_of,
 )
@@ -75,7 +75,7 @@ class Engine:
         self._costs: dict[Side, pace.Cost] = {}
         self._scale = 1.0
         self._view: ViewState | None = None
-        self._moved_at = self._changed_at = self._touched_at = LONG_AGO
+        self._moved_at = self._changed_at = self._touched_at = self._stirred_at = LONG_AGO
         self._take_scene(None)
         self._drawing = LatestWorker[FrameRequest, tuple[Frame, list[Timing]]]("render", self._draw, notify)
         self._repairing = LatestWorker[work.RestoreRequest, Repaired | None]("restore", self._repair, notify)
@@ -85,14 +85,12 @@ class Engine:
     def _take_scene(self, opened: work.Opened | None) -> None:
         """Start anew with another scene."""
         self._opened = opened
-        self._ranked: Ranked | None = None
+        self._sizes: Sizes | None = None
         self._requested: FrameRequest | None = None
         self._frame: Frame | None = None
         self._repaired: Repaired | None = None
         self._repair_asked: tuple | None = None
-        self._sizes: dict[tuple[Ranked, CompressionSettings], int] = {}
-        self._model: SizeModel | None = None
-        self._refused: set[Any] = set()
+        self._refused_voxel: float | None = None
 
     # What the window may read.
 
@@ -137,7 +135,7 @@ class Engine:
         """Whether the full, measured picture of the last view is there, its size exact, and nothing remains to do."""
         if self._frame is None or self._frame.request != self._requested or self._requested.draft or self.busy:
             return False
-        return not self.ready or (self._requested.measure and not self._size_missing(self._view.compression))
+        return not self.ready or (self._requested.measure and not self._sizes.missing(self._view.compression))
 
     # Commands.
 
@@ -151,9 +149,7 @@ class Engine:
         if self._opened is None or self.ready or "score" in self._jobs.names():
             return
         opened, compression = self._opened, self._view.compression if self._view else CompressionSettings()
-        self._jobs.submit(
-            "score", lambda report: work.score(self._stages, self._ready(report), opened, compression, report)
-        )
+        self._submit("score", lambda report: work.score(self._stages, self._ready(report), opened, compression, report))
 
     def save(self, path: Path, view: ViewState) -> None:
         """Write the compressed scene as .exgs in the background. Raises BackendError before it is scored."""
@@ -212,7 +208,9 @@ class Engine:
         if last is None or last.compression != view.compression:
             self._changed_at = now
             self._jobs.cancel("size")
-            self._tell_size(view.compression)
+            self._tell_size()
+        if max(self._moved_at, self._changed_at) == now:
+            self._stirred_at = time.perf_counter()
 
     def _wanted(self, view: ViewState, now: float) -> FrameRequest:
         at_rest = now - max(self._moved_at, self._changed_at) >= REST
@@ -279,34 +277,41 @@ class Engine:
         """What is due once the sliders have come to rest: another ranking, or the exact size."""
         names, ranked, compression, stages = self._jobs.names(), self._ranked, view.compression, self._stages
         if compression.voxel_size != ranked.voxel_size:
-            if "rank" not in names and ("rank", compression.voxel_size) not in self._refused:
+            if "rank" not in names and compression.voxel_size != self._refused_voxel:
                 scene = replace(self._opened.scene, cloud=ranked.cloud)
-                self._jobs.submit(
-                    "rank", lambda report: work.rank(stages, scene, ranked.significance, compression, report)
-                )
-        elif self._size_missing(compression) and "size" not in names:
+                self._submit("rank", lambda report: work.rank(stages, scene, ranked.significance, compression, report))
+        elif self._sizes.missing(compression) and "size" not in names:
             self._submit_size(view)
 
     def _submit_size(self, view: ViewState) -> None:
         ranked, stages = self._ranked, self._stages
         meta = work.saved_meta(stages, self._opened, view.compression, view.camera)
-        self._jobs.submit("size", lambda report: work.measure_size(stages, ranked, view.compression, meta, report))
+        self._submit("size", lambda report: work.measure_size(stages, ranked, view.compression, meta, report))
 
-    def _size_missing(self, compression: CompressionSettings) -> bool:
-        key = (self._ranked, compression)
-        return key not in self._sizes and key not in self._refused
+    def _submit(self, name: str, job: Callable[[Report], Any]) -> None:
+        """Add a job of ours, which makes way for whatever the user moves."""
+        self._jobs.submit(name, lambda report: job(self._making_way(report)))
 
-    def _tell_size(self, compression: CompressionSettings) -> None:
-        """Announce the exact size where it is known, otherwise the estimate, otherwise nothing."""
-        if self._ranked is None:
-            return
-        count = keep_count(len(self._ranked.cloud), compression.keep)
-        exact = self._sizes.get((self._ranked, compression))
-        if exact is not None:
-            self._events.append(SizeKnown(exact, count, exact=True))
-        elif self._model is not None:
-            degree = min(compression.sh_degree, self._ranked.cloud.sh_degree)
-            self._events.append(SizeKnown(self._model.bytes(count, degree), count, exact=False))
+    def _making_way(self, report: Report) -> Report:
+        """A report that holds the job up while pictures are drawn of something that moves."""
+
+        def polite(fraction: float, text: str) -> None:
+            report(fraction, text)
+            while time.perf_counter() - self._stirred_at < REST:
+                time.sleep(0.02)
+                report(fraction, text)
+
+        return polite
+
+    @property
+    def _ranked(self) -> Ranked | None:
+        return self._sizes.ranked if self._sizes else None
+
+    def _tell_size(self) -> None:
+        """Announce what is known about the size of the present view."""
+        known = self._sizes.of(self._view.compression) if self._sizes and self._view else None
+        if known:
+            self._events.append(known)
 
     # Answers.
 
@@ -367,14 +372,11 @@ class Engine:
             case "score" | "rank", ranking:
                 self._take_ranking(ranking, done)
             case "model", modelled if modelled.ranked is self._ranked:
-                self._model = modelled.model
-                self._tell_size_again()
+                self._sizes.take_model(modelled.model)
+                self._tell_size()
             case "size", sized if sized.ranked is self._ranked:
-                self._sizes[(sized.ranked, sized.compression)] = sized.bytes
-                if self._model is not None:
-                    degree = min(sized.compression.sh_degree, sized.ranked.cloud.sh_degree)
-                    self._model = self._model.learned(sized.count, degree, sized.bytes)
-                self._tell_size_again()
+                self._sizes.learn(sized)
+                self._tell_size()
             case _, Saved() as saved:
                 self._events.append(saved)
 
@@ -384,25 +386,19 @@ class Engine:
         if ranking.scene.cloud is not current:
             return  # Made for a scene that is no longer the open one.
         self._opened = replace(self._opened, scene=replace(self._opened.scene, cloud=ranking.ranked.cloud))
-        self._ranked = ranking.ranked
+        self._sizes = Sizes(ranking.ranked)
         if done.name == "score":
             self._events.append(Scored(done.seconds))
-        self._model = None
         self._jobs.cancel("model", "size")
         if self._view and self._view.camera:
             self._submit_size(self._view)  # Before the model: it takes less time, and is the figure to be seen first.
-        self._jobs.submit("model", lambda report: work.model_sizes(self._stages, ranking.ranked, report))
-        self._tell_size_again()
-
-    def _tell_size_again(self) -> None:
-        if self._view:
-            self._tell_size(self._view.compression)
+        self._submit("model", lambda report: work.model_sizes(self._stages, ranking.ranked, report))
 
     def _broke(self, broke: Broke) -> None:
-        if self._view and broke.name == "size":
-            self._refused.add((self._ranked, self._view.compression))
+        if self._view and self._sizes and broke.name == "size":
+            self._sizes.refuse(self._view.compression)
         if self._view and broke.name == "rank":
-            self._refused.add(("rank", self._view.compression.voxel_size))
+            self._refused_voxel = self._view.compression.voxel_size
         self._events.append(Failed(broke.name, _in_words(broke.error)))
 
     # What runs in the workers' threads.
