@@ -293,7 +293,48 @@ class Doctor:
         return EXIT_NOT_HERE if broken else 0
 
 
-COMMANDS = {"view": View, "info": Info, "compress": Compress, "render": Render, "doctor": Doctor}
+@dataclass(frozen=True)
+class Bench:
+    """Measure time and memory of every stage, several runs each, on this machine.
+
+    exgs bench
+    exgs bench garden.ply --cameras cameras.json --size 1920x1080
+    exgs bench garden.ply --json > figures.json
+    """
+
+    scene: Positional[str] = DEMO
+    """Scene file, folder of SOG chunks, or `demo`."""
+    cameras: Annotated[Path | None, arg(metavar="FILE")] = None
+    """cameras.json with the views to draw; without it, views that the program chooses."""
+    size: PictureSize = (960, 540)
+    """Width x height of the pictures, pixels."""
+    keep: Annotated[float, knob(CompressionSettings, "keep")] = 0.1
+    """Retention at which the compressed scene is measured."""
+    backend: Backend = "auto"
+    """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
+    profile: FlagCreatePairsOff[bool] = False
+    """Also name the slowest stages."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object: {machine, rows}."""
+
+    def run(self) -> int:
+        _check_there(self.scene)
+        from exgs_viewer import bench
+        from exgs_viewer.scene.camera import read_cameras
+
+        cameras = tuple(read_cameras(self.cameras)) if self.cameras else ()
+        plan = bench.Plan(self.scene, self.backend, self.size, self.keep, cameras)
+        with progress() as report:
+            result = bench.run(plan, report)
+        if self.json:
+            return answer(True, result)
+        print(bench.table(result))
+        if self.profile:
+            print("", "Slowest:", *bench.slowest(result), sep="\n")
+        return 0
+
+
+COMMANDS = {"view": View, "info": Info, "compress": Compress, "render": Render, "bench": Bench, "doctor": Doctor}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+import torch
+
+from exgs_viewer import bench
+from exgs_viewer.cli import main
+from exgs_viewer.scene import save_scene
+from tests.conftest import random_cloud
+
+STAGES = [
+    "open",
+    "render",
+    "views",
+    "score",
+    "rank",
+    "select",
+    "amplify",
+    "encode",
+    "decode",
+    "calibrate",
+    "estimate",
+    "restore",
+    "compose",
+    "first_picture",
+    "scored",
+    "slider_to_picture",
+]
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bench") / "ball.ply"
+    save_scene(path, random_cloud(3000, sh_degree=1))
+    patience, runs = bench.PATIENCE, bench.RUNS
+    bench.PATIENCE, bench.RUNS = 0.2, 2
+    try:
+        return bench.run(bench.Plan(str(path), "cpu", (64, 48), 0.2))
+    finally:
+        bench.PATIENCE, bench.RUNS = patience, runs
+
+
+def test_every_stage_is_measured(result):
+    assert {row["stage"] for row in result["rows"]} == set(STAGES)
+
+
+def test_every_row_says_what_it_measured(result):
+    for row in result["rows"]:
+        assert row["scene"] == "ball.ply" and row["backend"] == "cpu" and row["size"] == [64, 48]
+        assert row["keep"] in (0.2, 1.0) and row["runs"] >= 1
+        assert 0 <= row["median_ms"] <= row["p90_ms"] and row["peak_mb"] > 50
+
+
+def test_drawing_is_measured_uncut_and_cut(result):
+    assert [row["keep"] for row in result["rows"] if row["stage"] == "render"] == [1.0, 0.2]
+
+
+def test_the_header_names_the_machine(result):
+    assert result["machine"]["cores"] >= 1 and result["machine"]["torch"] == torch.__version__
+    assert "CPU" in result["machine"]["renderer"]
+
+
+def test_the_table_and_the_profile_tell_the_same_figures(result):
+    text = bench.table(result)
+    assert all(f"| {stage}" in text for stage in STAGES)
+    worst = max(result["rows"], key=lambda row: row["median_ms"])
+    assert bench.slowest(result)[0].startswith(worst["stage"])
+
+
+def test_the_peak_of_memory_is_seen():
+    with bench._peak_memory() as peak:
+        block = torch.ones(60_000_000)
+        before = bench._resident()
+        while peak[0] < before:
+            pass
+    del block
+    assert peak[0] >= before
+
+
+def test_the_command_prints_one_json_object(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "run", lambda plan, report: {"machine": {}, "rows": [plan.keep]})
+    save_scene(tmp_path / "ball.ply", random_cloud(10))
+    assert main(["bench", str(tmp_path / "ball.ply"), "--keep", "0.3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"machine": {}, "rows": [0.3]}
+
+
+def test_a_missing_scene_is_told_before_the_work(capsys):
+    assert main(["bench", "nowhere.ply"]) == 2
+    assert "nowhere.ply" in capsys.readouterr().err
