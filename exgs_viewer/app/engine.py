@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exgs_viewer.app import pace, work
-from exgs_viewer.app.frames import Frames, Timing
+from exgs_viewer.app.frames import Frames, Timing, request_for
 from exgs_viewer.app.sizes import Sizes
 from exgs_viewer.app.stages import Stages, real_stages
 from exgs_viewer.app.state import (
@@ -34,7 +33,7 @@ from exgs_viewer.app.state import (
 )
 from exgs_viewer.app.workers import Broke, Done, JobWorker, LatestWorker, Notify, Outcome, Progressed, nothing
 from exgs_viewer.compress.select import keep_count
-from exgs_viewer.errors import BackendError, ExgsError
+from exgs_viewer.errors import BackendError
 from exgs_viewer.pipeline import restore
 from exgs_viewer.render import Renderer
 from exgs_viewer.restore import Restorer
@@ -42,7 +41,6 @@ from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Size, Vector
 from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
 
-_log = logging.getLogger(__name__)
 REST = 0.15
 """Seconds without movement after which the full picture is drawn."""
 SETTLE = 0.3
@@ -223,24 +221,9 @@ class Engine:
         return self._frame is not None and replace(self._frame.request, measure=request.measure) == request
 
     def _request(self, view: ViewState, size: Size) -> FrameRequest:
-        sides = sides_of(view, self.ready)
-        panes = len(sides) if view.layout == "side" else 1
-        request = FrameRequest(
-            original=self._opened.scene.cloud,
-            ranked=self._ranked,
-            camera=view.camera,
-            # Panes of one width: then the sides share their pictures with the measurement.
-            size=(max(panes, size[0] - size[0] % panes), size[1]),
-            sides=sides,
-            layout=view.layout if len(sides) > 1 else "single",
-            wipe=view.wipe if view.layout == "wipe" else 0.5,
-            gain=view.gain if view.layout == "difference" else 1.0,
-            mode=view.mode,
-            compression=view.compression,
-            render=view.render,
-            draft=size != view.size,
-        )
-        fits = self._repaired and "restored" in sides and self._repaired.key == work.repair_key(request, view.restore)
+        request = request_for(self._opened.scene.cloud, self._ranked, view, size)
+        wanted = self._repaired and "restored" in request.sides
+        fits = wanted and self._repaired.key == work.repair_key(request, view.restore)
         return replace(request, repaired=self._repaired if fits else None)
 
     def _draft_size(self, view: ViewState, now: float) -> Size:
@@ -337,7 +320,7 @@ class Engine:
 
     def _drawn(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self._events.append(Failed("render", _in_words(outcome.error)))
+            self._events.append(Failed("render", work.in_words(outcome.error)))
             return
         frame, timings = outcome.result
         if self._opened is None or frame.request.original is not self._opened.scene.cloud:
@@ -355,7 +338,7 @@ class Engine:
 
     def _repair_done(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self._events.append(Failed("restore", _in_words(outcome.error)))
+            self._events.append(Failed("restore", work.in_words(outcome.error)))
         elif outcome.result is None:
             self._repair_asked = None  # Given up on; if the view is the wanted one again, ask again.
         else:
@@ -399,7 +382,7 @@ class Engine:
             self._sizes.refuse(self._view.compression)
         if self._view and broke.name == "rank":
             self._refused_voxel = self._view.compression.voxel_size
-        self._events.append(Failed(broke.name, _in_words(broke.error)))
+        self._events.append(Failed(broke.name, work.in_words(broke.error)))
 
     # What runs in the workers' threads.
 
@@ -424,14 +407,3 @@ class Engine:
         if self._restorer is None or self._restorer.name != settings.restorer:
             self._restorer = self._stages.open_restorer(settings.restorer)
         return self._restorer
-
-
-def _in_words(error: Exception) -> Exception:
-    """The error as the user should read it: memory that ran out gets a sentence, our own errors have one."""
-    if isinstance(error, ExgsError):
-        return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return BackendError("There is not enough memory for this; make the window smaller or open a smaller scene.")
-    return BackendError(
-        f"Something unexpected went wrong ({type(error).__name__}: {error}). What was open is still open."
-    )

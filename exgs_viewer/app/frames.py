@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from exgs_viewer.app import compose
-from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Side
+from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Side, ViewState, sides_of
 from exgs_viewer.pipeline import cut
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.scene.camera import Size, Vector
@@ -30,6 +30,27 @@ class Timing:
     pixels: int
     count: int
     seconds: float
+
+
+def request_for(original: GaussianCloud, ranked: Ranked | None, view: ViewState, size: Size) -> FrameRequest:
+    """What has to be drawn to show `view` with `size` pixels; without a ranking that is the original alone."""
+    sides = sides_of(view, ranked is not None)
+    panes = len(sides) if view.layout == "side" else 1
+    return FrameRequest(
+        original=original,
+        ranked=ranked,
+        camera=view.camera,
+        # Panes of one width: then the sides share their pictures with the measurement.
+        size=(max(panes, size[0] - size[0] % panes), size[1]),
+        sides=sides,
+        layout=view.layout if len(sides) > 1 else "single",
+        wipe=view.wipe if view.layout == "wipe" else 0.5,
+        gain=view.gain if view.layout == "difference" else 1.0,
+        mode=view.mode,
+        compression=view.compression,
+        render=view.render,
+        draft=size != view.size,
+    )
 
 
 def pane_size(request: FrameRequest, side: Side) -> Size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +81,15 @@ def save_memory(memory: Memory) -> None:
 def key_of(path: Path | None) -> str:
     """How a scene is called here: its absolute path, or `demo`."""
     return str(Path(path).resolve()) if path else "demo"
+
+
+def changed_since(given: Any, now: Any, base: Any) -> Any:
+    """`base` with the fields in which `now` differs from `given`, nested values field by field."""
+    changes = {}
+    for item in fields(given):
+        before, after, old = (getattr(value, item.name) for value in (given, now, base))
+        if is_dataclass(before):
+            changes[item.name] = changed_since(before, after, old)
+        elif after != before:
+            changes[item.name] = after
+    return replace(base, **changes)

@@ -6,25 +6,23 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from exgs_viewer.app import navigation as nav_
 from exgs_viewer.app import readout, words
 from exgs_viewer.app import state as said
 from exgs_viewer.app.engine import SETTLE, Engine
-from exgs_viewer.app.frames import surface_at
 from exgs_viewer.app.history import History
-from exgs_viewer.app.memory import key_of, load_memory, save_memory
+from exgs_viewer.app.memory import changed_since, key_of, load_memory, save_memory
 from exgs_viewer.app.navigation import Navigator
 from exgs_viewer.app.readout import OverlayState, PanelState, Told
 from exgs_viewer.app.snapshot import Snapshot, read_snapshot, snapshot_meta
 from exgs_viewer.app.state import LAYOUTS, Frame, ViewState
+from exgs_viewer.app.travel import Travel
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.errors import ExgsError
-from exgs_viewer.scene.views import bounds
 from exgs_viewer.settings import Settings, knob_range, load_settings, save_settings
 
 TOAST = 1.8
@@ -60,7 +58,7 @@ class Session:
         self.asker: Asker | None = None
         self.settings = settings
         self.view = ViewState(compression=settings.compression, render=settings.render, restore=settings.restore)
-        self.nav: Navigator | None = None
+        self.travel = Travel(clock, self.toast)
         self.frame: Frame | None = None
         self.failed: ExgsError | None = None
         self.memory = load_memory()
@@ -72,8 +70,6 @@ class Session:
         self._help = False
         self._toast = ("", 0.0)
         self._opening: Snapshot | None = None
-        self._wants_focus = False
-        self._camera_number = -1
         self._changed_at = 0.0
         self._stored = self._base
 
@@ -148,8 +144,8 @@ class Session:
     def step(self) -> Frame | None:
         """Show the view, hear what the engine says; the picture to put on the screen, if there is a new one."""
         now = self._clock()
+        self.travel.step()
         if self.nav is not None:
-            self.nav = nav_.glided(self.nav, now)
             self.view = replace(self.view, camera=self.nav.camera)
         self.engine.show(self.view)
         before = self.frame
@@ -189,18 +185,15 @@ class Session:
 
     def _take_frame(self, frame: Frame) -> None:
         self.frame = frame
-        if self._wants_focus and self.nav is not None and not frame.request.draft:
-            self._wants_focus = False
-            self._refocus()
+        self.travel.seen(frame)
 
     def _take_scene(self, opened: said.SceneOpened) -> None:
         scene, snapshot, self._opening = opened.scene, self._opening, None
-        self._known, self.frame, self._camera_number = None, None, -1
+        self._known = self.frame = None
         key = key_of(scene.path)
         fov = math.radians(self.settings.window.fov_degrees)
         camera = opened.camera if scene.cameras else replace(opened.camera, fov_y=fov)
-        self.nav = nav_.started(camera, opened.up, opened.extent, self.settings.window.fly_speed)
-        self._wants_focus = True
+        self.travel.start(camera, opened.up, opened.extent, self.settings.window.fly_speed)
         self.memory = self.memory.opened(key)
         self._keep_memory()
         count = words.amount(len(scene.cloud))
@@ -209,9 +202,8 @@ class Session:
             self._apply(snapshot)
 
     def _apply(self, snapshot: Snapshot) -> None:
-        self.nav = replace(self.nav, camera=snapshot.camera, glide=None)
+        self.travel.stand(snapshot.camera)
         self.view = replace(snapshot.applied(self.view), camera=snapshot.camera)
-        self._wants_focus = True
 
     def _remember(self, now: float) -> None:
         """Take changed parameters into the history and, a moment later, into the settings file."""
@@ -293,22 +285,6 @@ class Session:
 
     def set_restore(self, **values: Any) -> None:
         self.set_view(restore=replace(self.view.restore, **values))
-
-    def set_fov(self, degrees: float) -> None:
-        self.settings = replace(self.settings, window=replace(self.settings.window, fov_degrees=degrees))
-        self._changed_at = self._clock()
-        if self.nav is not None:
-            self.nav = nav_.with_fov(self.nav, math.radians(degrees))
-
-    def set_speed(self, speed: float) -> None:
-        self._changed_at = self._clock()
-        if self.nav is not None:
-            self.nav = replace(self.nav, speed=speed)
-
-    def set_flying(self, flying: bool) -> None:
-        if self.nav is not None:
-            self.nav = replace(self.nav, flying=flying)
-            self.toast("Fly: drag looks around" if flying else "Orbit: drag turns around the focus")
 
     def _undo(self, history: History, word: str) -> None:
         if history is self._history:
@@ -401,51 +377,49 @@ class Session:
 
     # Moving.
 
+    @property
+    def nav(self) -> Navigator | None:
+        """Where we are; None without a scene."""
+        return self.travel.nav
+
+    @nav.setter
+    def nav(self, nav: Navigator | None) -> None:
+        self.travel.nav = nav
+
     def home(self) -> None:
-        if self.nav is not None:
-            self.nav = nav_.homed(self.nav, self._clock())
+        self.travel.home()
 
     def frame_all(self) -> None:
-        """See all of the scene."""
-        if self.nav is not None and self.engine.scene is not None:
-            box = bounds(self.engine.scene.cloud)
-            centre = tuple((low + high) / 2 for low, high in zip(box.low, box.high, strict=True))
-            radius = 0.5 * math.dist(box.low, box.high)
-            self.nav = nav_.framed(self.nav, centre, radius, self._clock())
+        if self.engine.scene is not None:
+            self.travel.frame_all(self.engine.scene.cloud)
 
     def turn_over(self) -> None:
         """Flip the up axis, and remember it for this file."""
         if self.nav is not None and self.engine.scene is not None:
-            self.nav = nav_.turned_over(self.nav)
+            self.travel.turn_over()
             self.engine.turn_up(self.nav.up)
             self.memory = self.memory.with_up(key_of(self.engine.scene.path), self.nav.up)
             self._keep_memory()
             self.toast("Turned over; remembered for this file")
 
     def focus_at(self, u: float, v: float) -> None:
-        """Turn around the surface at a place of the picture."""
-        point = surface_at(self.frame, u, v) if self.frame else None
-        if self.nav is not None and point is not None:
-            self.nav = nav_.focused(self.nav, point, self._clock())
-        elif self.frame is not None:
-            self.toast("Nothing is there to turn around")
+        self.travel.focus_at(self.frame, u, v)
 
-    def drag_begins(self) -> None:
-        """A drag turns around what lies in the middle, unless a focus was chosen."""
-        if self.nav is not None and self.nav.flying:
-            return
-        self._wants_focus = False
+    def set_flying(self, flying: bool) -> None:
+        self.travel.set_flying(flying, self.frame)
 
-    def _refocus(self) -> None:
-        point = surface_at(self.frame, 0.5, 0.5)
-        if point is not None:
-            camera = self.frame.request.camera
-            depth = sum((p - c) * f for p, c, f in zip(point, camera.position, camera.forward, strict=True))
-            self.nav = nav_.refocused(self.nav, depth)
+    def set_fov(self, degrees: float) -> None:
+        self.settings = replace(self.settings, window=replace(self.settings.window, fov_degrees=degrees))
+        self._changed_at = self._clock()
+        self.travel.set_fov(degrees)
+
+    def set_speed(self, speed: float) -> None:
+        self._changed_at = self._clock()
+        self.travel.set_speed(speed)
 
     def speed_changed(self) -> None:
         self._changed_at = self._clock()
-        self.toast(f"Flying speed {words.factor(self.nav.speed)}")
+        self.travel.tell_speed()
 
     def other_side(self, held: bool) -> None:
         """Show the other side while `held`."""
@@ -490,8 +464,8 @@ class Session:
             "V": lambda: self.set_flying(not (self.nav and self.nav.flying)),
             "[": lambda: self._keep(1 / KEEP_STEP),
             "]": lambda: self._keep(KEEP_STEP),
-            ",": lambda: self._roll(-1),
-            ".": lambda: self._roll(1),
+            ",": lambda: self.travel.roll(-1),
+            ".": lambda: self.travel.roll(1),
             "Left": lambda: self._file_camera(-1),
             "Right": lambda: self._file_camera(1),
         }
@@ -508,10 +482,6 @@ class Session:
         keep = min(max(self.view.compression.keep * factor, limits.low), limits.high)
         self.set_compression(keep=float(f"{keep:.3g}"))
         self.toast(f"Retention {words.share(self.view.compression.keep)}")
-
-    def _roll(self, direction: int) -> None:
-        if self.nav is not None:
-            self.nav = nav_.rolled(self.nav, direction * math.radians(3))
 
     def _shoot(self) -> None:
         """Save the picture as it is, at once."""
@@ -531,38 +501,15 @@ class Session:
         if camera is None:
             self.toast(f"Bookmark {number} is empty; Ctrl + {number} stores this view")
             return
-        self._go(camera)
+        self.travel.go(camera)
 
     def _file_camera(self, step: int) -> None:
-        cameras = self.engine.scene.cameras if self.engine.scene else ()
-        if not cameras:
-            self.toast("This file brought no cameras")
-            return
-        self._camera_number = (self._camera_number + step) % len(cameras)
-        self._go(cameras[self._camera_number])
-        self.toast(f"Camera {self._camera_number + 1} of {len(cameras)}")
-
-    def _go(self, camera: Any) -> None:
-        if self.nav is not None:
-            self.nav = nav_.gone_to(self.nav, camera, self._clock())
-            self._wants_focus = True
+        self.travel.go_to_camera_of(self.engine.scene.cameras if self.engine.scene else (), step)
 
     def close(self) -> None:
         """Stop the workers and remember the settings."""
         self.engine.close()
         self._store()
-
-
-def changed_since(given: Any, now: Any, base: Any) -> Any:
-    """`base` with the fields in which `now` differs from `given`, nested values field by field."""
-    changes = {}
-    for item in fields(given):
-        before, after, old = (getattr(value, item.name) for value in (given, now, base))
-        if is_dataclass(before):
-            changes[item.name] = changed_since(before, after, old)
-        elif after != before:
-            changes[item.name] = after
-    return replace(base, **changes)
 
 
 def _there(path: str) -> bool:

@@ -30,7 +30,6 @@ class Commands(Protocol):
     def other_side(self, held: bool) -> None: ...
     def set_view(self, **values: Any) -> None: ...
     def focus_at(self, u: float, v: float) -> None: ...
-    def drag_begins(self) -> None: ...
     def speed_changed(self) -> None: ...
 
 
@@ -197,8 +196,6 @@ class Viewport:
                 self._free = False  # It began elsewhere, so it is none of ours until it is let go.
                 return nav
             self._drag = Drag(button, place, divider=button == LEFT and self._over_divider(view))
-            if not self._drag.divider:
-                self._do.drag_begins()
             return nav
         if not dpg.is_mouse_button_down(self._drag.button):
             self._drag = None

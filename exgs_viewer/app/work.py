@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_key
 from exgs_viewer.app.stages import SizeModel, Stages
 from exgs_viewer.app.state import FrameRequest, Ranked, Repaired, Saved
+from exgs_viewer.errors import BackendError, ExgsError
 from exgs_viewer.pipeline import cut, restore
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,3 +149,14 @@ def capture(
     report(0.9, f"Writing {path.name}")
     tools.stages.write_png(path, compose_layout(request, frame.outputs), meta)
     return Saved(path, path.stat().st_size)
+
+
+def in_words(error: Exception) -> Exception:
+    """The error as the user should read it: memory that ran out gets a sentence, our own errors have one."""
+    if isinstance(error, ExgsError):
+        return error
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return BackendError("There is not enough memory for this; make the window smaller or open a smaller scene.")
+    return BackendError(
+        f"Something unexpected went wrong ({type(error).__name__}: {error}). What was open is still open."
+    )

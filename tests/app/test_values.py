@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from exgs_viewer import images
 from exgs_viewer.app import words
 from exgs_viewer.app.history import History
-from exgs_viewer.app.memory import Memory, load_memory, save_memory
-from exgs_viewer.app.session import changed_since
+from exgs_viewer.app.memory import Memory, changed_since, load_memory, save_memory
 from exgs_viewer.app.snapshot import read_snapshot, snapshot_meta
 from exgs_viewer.app.state import ViewState, sides_of
 from exgs_viewer.errors import SceneError
