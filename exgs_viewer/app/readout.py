@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from exgs_viewer.app import words
 from exgs_viewer.app.state import Frame, Side, SizeKnown, ViewState
+from exgs_viewer.compress.select import keep_count
 from exgs_viewer.scene import Scene
 from exgs_viewer.settings import CompressionSettings
 
@@ -98,6 +99,24 @@ def size_texts(scene: Scene, known: SizeKnown | None) -> tuple[str, tuple[str, s
     if scene.format not in ("ply", "demo"):
         second += f" · {about}{words.factor(scene.bytes / known.bytes)} vs .{scene.format}"
     return about + words.size(known.bytes), (first, second)
+
+
+def with_scene(
+    state: PanelState, scene: Scene, frame: Frame | None, known: SizeKnown | None, scoring: bool
+) -> PanelState:
+    """`state` with what there is to say about the open scene."""
+    size, lines = size_texts(scene, known)
+    total = len(scene.cloud)
+    return replace(
+        state,
+        scene=scene.path.name if scene.path else "Demo room",
+        facts=facts_of(scene),
+        warnings=scene.warnings,
+        size=size or ("…" if state.scored else "scoring …" if scoring else ""),
+        size_lines=lines,
+        kept=kept_text(keep_count(total, state.view.compression.keep), total, state.view.compression),
+        quality=quality_text(frame, state.scored),
+    )
 
 
 def kept_text(count: int, total: int, compression: CompressionSettings) -> str:

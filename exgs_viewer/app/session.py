@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from exgs_viewer.app import readout, words
+from exgs_viewer.app import files, readout, words
 from exgs_viewer.app import state as said
 from exgs_viewer.app.engine import SETTLE, Engine
 from exgs_viewer.app.history import History
@@ -21,7 +19,6 @@ from exgs_viewer.app.readout import OverlayState, PanelState, Told
 from exgs_viewer.app.snapshot import Snapshot, read_snapshot, snapshot_meta
 from exgs_viewer.app.state import LAYOUTS, Frame, ViewState
 from exgs_viewer.app.travel import Travel
-from exgs_viewer.compress.select import keep_count
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.settings import Settings, knob_range, load_settings, save_settings
 
@@ -77,36 +74,25 @@ class Session:
 
     def panel(self) -> PanelState:
         """What the panel and the status line show now."""
-        scene = self.engine.scene
+        engine, nav, window = self.engine, self.nav, self.settings.window
+        at_work = {*engine.jobs} & {"open", "score"}
         state = PanelState(
             view=replace(self.view, camera=None, size=(0, 0), swapped=False, wipe=0.5),
             recent=self.memory.recent,
+            scored=engine.ready,
+            can_score=engine.scene is not None and not engine.ready and not at_work,
+            extent=nav.extent if nav else 1.0,
+            flying=bool(nav and nav.flying),
+            speed=nav.speed if nav else window.fly_speed,
+            fov_degrees=round(math.degrees(nav.camera.fov_y), 1) if nav else window.fov_degrees,
+            restorer=engine.restorer_label,
             drawn_by=readout.drawn_text(self._renderer, self.frame),
             told=self._told,
             progress=self._shown_progress(),
-            flying=bool(self.nav and self.nav.flying),
-            speed=self.nav.speed if self.nav else self.settings.window.fly_speed,
-            fov_degrees=self._fov(),
-            restorer=self.engine.restorer_label,
         )
-        if scene is None:
+        if engine.scene is None:
             return state
-        size, lines = readout.size_texts(scene, self._known)
-        total = len(scene.cloud)
-        count = keep_count(total, self.view.compression.keep)
-        return replace(
-            state,
-            scene=scene.path.name if scene.path else "Demo room",
-            facts=readout.facts_of(scene),
-            warnings=scene.warnings,
-            scored=self.engine.ready,
-            can_score=not self.engine.ready and "score" not in self.engine.jobs and "open" not in self.engine.jobs,
-            size=size or ("…" if self.engine.ready else "scoring …" if "score" in self.engine.jobs else ""),
-            size_lines=lines,
-            kept=readout.kept_text(count, total, self.view.compression),
-            quality=readout.quality_text(self.frame, self.engine.ready),
-            extent=self.nav.extent if self.nav else 1.0,
-        )
+        return readout.with_scene(state, engine.scene, self.frame, self._known, "score" in at_work)
 
     def overlay(self) -> OverlayState:
         """What is drawn over the picture now."""
@@ -133,11 +119,6 @@ class Session:
             if job in self._progress:
                 return (job, *self._progress[job])
         return None
-
-    def _fov(self) -> float:
-        if self.nav is None:
-            return self.settings.window.fov_degrees
-        return round(math.degrees(self.nav.camera.fov_y), 1)
 
     # One step of the loop.
 
@@ -286,7 +267,13 @@ class Session:
     def set_restore(self, **values: Any) -> None:
         self.set_view(restore=replace(self.view.restore, **values))
 
-    def _undo(self, history: History, word: str) -> None:
+    def undo(self) -> None:
+        self._take_back(self._history.undone(), "Undo")
+
+    def redo(self) -> None:
+        self._take_back(self._history.redone(), "Redo")
+
+    def _take_back(self, history: History, word: str) -> None:
         if history is self._history:
             self.toast(f"Nothing to {word.lower()}")
             return
@@ -336,13 +323,13 @@ class Session:
         if not self.engine.ready:
             self.fail(ExgsError("There is no compressed scene to save yet; wait until it is scored."))
             return
-        self.asker.ask_save(self._beside(f"_{words.plain_share(self.view.compression.keep)}.exgs"))
+        self.asker.ask_save(files.beside(self.engine.scene, f"_{words.plain_share(self.view.compression.keep)}.exgs"))
 
     def ask_screenshot(self) -> None:
         if self.engine.scene is None:
             self.fail(ExgsError("There is no picture to save yet; open a scene first."))
             return
-        self.asker.ask_screenshot(self._picture_path(), self.view.size)
+        self.asker.ask_screenshot(files.picture_path(self.engine.scene), self.view.size)
 
     def save(self, path: Path) -> None:
         """Save the compressed scene."""
@@ -356,17 +343,6 @@ class Session:
         scene = self.engine.scene
         meta = snapshot_meta(view, key_of(scene.path) if scene else "", self.nav.up if self.nav else (0, -1, 0))
         self._try(lambda: self.engine.capture(path, view, meta))
-
-    def _beside(self, ending: str) -> Path:
-        """A file beside the scene, or in the current folder for the demo and for folders that are not ours."""
-        scene = self.engine.scene
-        path = scene.path.resolve() if scene and scene.path else Path.cwd() / "demo"
-        name = path.parent.name if path.name == "meta.json" else path.stem
-        folder = path.parent if _writable(path.parent) else Path.cwd()
-        return folder / f"{name}{ending}"
-
-    def _picture_path(self) -> Path:
-        return self._beside(f"_{datetime.now():%Y%m%d_%H%M%S}.png")
 
     def score(self) -> None:
         self.engine.score()
@@ -436,57 +412,27 @@ class Session:
         if name.isdigit():
             self._bookmark(int(name), ctrl)
             return
-        commands = self._with_ctrl() if ctrl else self._plain()
-        if name in commands:
-            commands[name]()
+        command = (WITH_CTRL if ctrl else PLAIN).get(name)
+        if command:
+            command(self)
 
-    def _with_ctrl(self) -> dict[str, Callable[[], None]]:
-        return {
-            "Z": lambda: self._undo(self._history.undone(), "Undo"),
-            "Y": lambda: self._undo(self._history.redone(), "Redo"),
-            "O": self.ask_open,
-            "S": self.ask_save,
-        }
-
-    def _plain(self) -> dict[str, Callable[[], None]]:
-        return {
-            "C": self._next_layout,
-            "F": self.frame_all,
-            "Home": self.home,
-            "H": self.toggle_help,
-            "F1": self.toggle_help,
-            "Escape": self._escape,
-            "O": self.ask_open,
-            "P": self._shoot,
-            "F12": self._shoot,
-            "R": lambda: self.set_view(restoring=not self.view.restoring),
-            "U": self.turn_over,
-            "V": lambda: self.set_flying(not (self.nav and self.nav.flying)),
-            "[": lambda: self._keep(1 / KEEP_STEP),
-            "]": lambda: self._keep(KEEP_STEP),
-            ",": lambda: self.travel.roll(-1),
-            ".": lambda: self.travel.roll(1),
-            "Left": lambda: self._file_camera(-1),
-            "Right": lambda: self._file_camera(1),
-        }
-
-    def _escape(self) -> None:
+    def escape(self) -> None:
         self._help = False
 
-    def _next_layout(self) -> None:
+    def next_layout(self) -> None:
         place = LAYOUTS.index(self.view.layout)
         self.set_view(layout=LAYOUTS[(place + 1) % len(LAYOUTS)])
 
-    def _keep(self, factor: float) -> None:
+    def step_keep(self, factor: float) -> None:
         limits = knob_range(type(self.view.compression), "keep")
         keep = min(max(self.view.compression.keep * factor, limits.low), limits.high)
         self.set_compression(keep=float(f"{keep:.3g}"))
         self.toast(f"Retention {words.share(self.view.compression.keep)}")
 
-    def _shoot(self) -> None:
+    def shoot(self) -> None:
         """Save the picture as it is, at once."""
         if self.engine.scene is not None:
-            self.capture(self._picture_path(), self.view.size)
+            self.capture(files.picture_path(self.engine.scene), self.view.size)
 
     def _bookmark(self, number: int, store: bool) -> None:
         if self.nav is None or self.engine.scene is None:
@@ -503,7 +449,7 @@ class Session:
             return
         self.travel.go(camera)
 
-    def _file_camera(self, step: int) -> None:
+    def file_camera(self, step: int) -> None:
         self.travel.go_to_camera_of(self.engine.scene.cameras if self.engine.scene else (), step)
 
     def close(self) -> None:
@@ -516,5 +462,32 @@ def _there(path: str) -> bool:
     return path == "demo" or Path(path).exists()
 
 
-def _writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK)
+WITH_CTRL: dict[str, Callable[[Session], None]] = {
+    "Z": Session.undo,
+    "Y": Session.redo,
+    "O": Session.ask_open,
+    "S": Session.ask_save,
+}
+"""What a key does while Ctrl is held."""
+
+PLAIN: dict[str, Callable[[Session], None]] = {
+    "C": Session.next_layout,
+    "F": Session.frame_all,
+    "Home": Session.home,
+    "H": Session.toggle_help,
+    "F1": Session.toggle_help,
+    "Escape": Session.escape,
+    "O": Session.ask_open,
+    "P": Session.shoot,
+    "F12": Session.shoot,
+    "R": lambda session: session.set_view(restoring=not session.view.restoring),
+    "U": Session.turn_over,
+    "V": lambda session: session.set_flying(not (session.nav and session.nav.flying)),
+    "[": lambda session: session.step_keep(1 / KEEP_STEP),
+    "]": lambda session: session.step_keep(KEEP_STEP),
+    ",": lambda session: session.travel.roll(-1),
+    ".": lambda session: session.travel.roll(1),
+    "Left": lambda session: session.file_camera(-1),
+    "Right": lambda session: session.file_camera(1),
+}
+"""What a key does once when it is pressed; flying is polled by the viewport."""

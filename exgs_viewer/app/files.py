@@ -1,0 +1,22 @@
+"""Names for new files: beside the scene where one may write there, else in the current folder."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from exgs_viewer.scene import Scene
+
+
+def beside(scene: Scene | None, ending: str) -> Path:
+    """The scene's own name with another ending."""
+    path = scene.path.resolve() if scene and scene.path else Path.cwd() / "demo"
+    name = path.parent.name if path.name == "meta.json" else path.stem
+    folder = path.parent if os.access(path.parent, os.W_OK) else Path.cwd()
+    return folder / f"{name}{ending}"
+
+
+def picture_path(scene: Scene | None) -> Path:
+    """A name for a picture taken now."""
+    return beside(scene, f"_{datetime.now():%Y%m%d_%H%M%S}.png")
