@@ -16,7 +16,7 @@ DRAWING = ("window", "desk", "viewport", "overlay", "panels", "widgets", "modals
 HOMES = {
     "dearpygui": [f"app.{name}" for name in DRAWING],
     "gsplat": ["render.cuda", "render.cuda_*"],
-    "numba": ["render.cpu", "render.cpu_*", "compress.*"],
+    "numba": ["render.cpu", "render.cpu_*", "compress.*", "scene.space"],
     "plyfile": ["scene.ply"],
     "PIL": ["images"],
     "imageio": ["images"],
