@@ -42,7 +42,7 @@ class Cost:
 def learnt(cost: Cost | None, pixels: int, seconds: float, count: int) -> Cost:
     """`cost` after a picture of `pixels` and `count` Gaussians took `seconds`."""
     if cost is None:
-        return Cost(0.3 * seconds, 0.7 * seconds / pixels, count, pixels, seconds)
+        return Cost(0.1 * seconds, 0.9 * seconds / pixels, count, pixels, seconds)
     cost = cost.at(count)
     if not 0.75 < pixels / cost.pixels < 1.33:
         per_pixel = (seconds - cost.seconds) / (pixels - cost.pixels)

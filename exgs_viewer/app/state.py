@@ -55,11 +55,12 @@ def sides_of(view: ViewState, ready: bool = True) -> tuple[Side, ...]:
     """
     if not ready:
         return ("original",)
-    processed: Side = "restored" if view.restoring else "compressed"
+    restoring = view.restoring and view.mode == "color"  # Only colours are repaired.
+    processed: Side = "restored" if restoring else "compressed"
     if view.layout == "single":
         return ("original",) if (view.shown == "original") != view.swapped else (processed,)
     if view.layout == "side":
-        sides = ("original", "compressed", "restored") if view.restoring else ("original", "compressed")
+        sides = ("original", "compressed", "restored") if restoring else ("original", "compressed")
     else:
         sides = ("original", processed)
     return sides[::-1] if view.swapped else sides

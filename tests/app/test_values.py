@@ -131,6 +131,7 @@ def test_only_what_changed_in_this_session_is_remembered():
         ({"shown": "original"}, ("original",)),
         ({"shown": "original", "swapped": True}, ("compressed",)),
         ({"restoring": True}, ("restored",)),
+        ({"restoring": True, "mode": "depth"}, ("compressed",)),
         ({"layout": "wipe"}, ("original", "compressed")),
         ({"layout": "wipe", "restoring": True, "swapped": True}, ("restored", "original")),
         ({"layout": "side", "restoring": True}, ("original", "compressed", "restored")),
