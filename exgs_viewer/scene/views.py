@@ -26,6 +26,8 @@ from exgs_viewer.scene.standpoints import (
 
 VIEWS = 56
 """Scoring views of a scene."""
+DETAIL = 0.25
+"""How much more a detailed place is worth looking at than a plain one: the power of its number of Gaussians."""
 Y_UP, Z_UP = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)
 
 
@@ -134,13 +136,13 @@ def _cover(place: Survey, offered: Candidates, count: int) -> list[int]:
 def _detail(place: Survey, hits: Hits) -> Tensor:
     """[P, D] float32: how much there is to see along each ray.
 
-    The root of the number of Gaussians in the ray's footprint, as that grows with the square of the distance; what
-    is farther than most surfaces counts as if it were there, and what is very near counts nothing.
+    A power of the number of Gaussians in the ray's footprint, which grows with the square of the distance; what is
+    farther than most surfaces counts as if it were there, and what is very near counts nothing.
     """
     struck = hits.cell >= 0
     usual = hits.distance[struck].median() if struck.any() else 1.0
     reach = (hits.distance / usual).clamp_max(1.5)
-    return struck * place.mass[hits.cell].sqrt() * reach * (reach > 0.15)
+    return struck * place.mass[hits.cell] ** DETAIL * reach * (reach > 0.15)
 
 
 def _patches(space: Space, cells: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def read(report: Report = quiet) -> Scene:
             report(0.4 * number / len(sheets), "building the demo room")
     light = bake(sheets, parts, lights)
     report(0.7, "lighting the demo room")
-    cloud = paint(parts, light, lights)
+    cloud = paint([layer for layers in parts for layer in layers], light, lights)
     report(1.0, "built the demo room")
     return Scene(cloud, None, "demo", cloud.ply_bytes, UP, bookmarks())
 
@@ -55,7 +55,7 @@ def bookmarks() -> tuple[Camera, ...]:
     return tuple(look_at(place, target, UP, fov) for place, target, fov in VIEWS)
 
 
-def bake(sheets: list[Sheet], parts: list[Splats], lights: Lights) -> ndarray:
+def bake(sheets: list[Sheet], parts: list[list[Splats]], lights: Lights) -> ndarray:
     """[N, 5] soft light on every splat: worked out on a coarse grid over each sheet, then blended in between."""
     grids = [_texels(sheet) for sheet in sheets]
     spots = []
@@ -70,9 +70,9 @@ def bake(sheets: list[Sheet], parts: list[Splats], lights: Lights) -> ndarray:
 
     _in_two(fill, len(place))
     shares, start = [], 0
-    for part, (u, v) in zip(parts, grids, strict=True):
+    for layers, (u, v) in zip(parts, grids, strict=True):
         texels = light[start : start + len(u) * len(v)].reshape(len(u), len(v), 5)
-        shares.append(_blended(texels, part.at, u, v))
+        shares += [_blended(texels, layer.at, u, v) for layer in layers]
         start += len(u) * len(v)
     return np.concatenate(shares)
 
@@ -94,6 +94,7 @@ def paint(parts: list[Splats], light: ndarray, lights: Lights) -> GaussianCloud:
 
     _in_two(coat, len(place))
     _in_two(polish, int((traits[:, 0] > 0).sum()))
+    place = place - traits[:, 4:] * normal
     fields = (place, scale, quaternions(frame), traits[:, 1], sh)
     return GaussianCloud(*(torch.from_numpy(np.ascontiguousarray(values, np.float32)) for values in fields))
 

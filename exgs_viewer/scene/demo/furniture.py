@@ -40,19 +40,51 @@ def sofa() -> Thing:
     cloth, z = paint.linen("6b8793"), Z - 0.52
     sheets = soft_block((-0.62, -0.21, z), (1.02, 0.13, 0.42), 0.04, cloth, skip="+z +y -y")
     for side in (-1, 1):
-        sheets += soft_block((-0.62 + side * 1.08, -0.33, z), (0.10, 0.27, 0.44), 0.07, cloth, skip="+z +y")
-    sheets += soft_block((-0.62, -0.52, Z - 0.15), (1.0, 0.34, 0.10), 0.08, cloth, tilt=-0.12, skip="+z +y")
+        sheets += soft_block(
+            (-0.62 + side * 1.08, -0.33, z),
+            (0.10, 0.27, 0.44),
+            0.07,
+            cloth,
+            skip="+z +y",
+        )
+    sheets += soft_block(
+        (-0.62, -0.52, Z - 0.15),
+        (1.0, 0.34, 0.10),
+        0.08,
+        cloth,
+        tilt=-0.12,
+        skip="+z +y",
+    )
     for number in range(3):
         x = -1.26 + 0.645 * number
-        sheets += soft_block((x, -0.40, z - 0.06), (0.315, 0.075, 0.37), 0.055, cloth, 0.02, skip="+z +y")
-        sheets += soft_block((x, -0.66, Z - 0.30), (0.31, 0.22, 0.085), 0.075, cloth, 0.035, tilt=-0.2, skip="+z +y")
+        sheets += soft_block(
+            (x, -0.40, z - 0.06),
+            (0.315, 0.075, 0.37),
+            0.055,
+            cloth,
+            0.02,
+            skip="+z +y",
+        )
+        sheets += soft_block(
+            (x, -0.66, Z - 0.30), (0.31, 0.22, 0.085), 0.075, cloth, 0.035, tilt=-0.2, skip="+z +y", sink=0.04
+        )
     pillows = (
         ((-1.45, -0.64, Z - 0.46), paint.stripes("e6c25a", "f5ecd4", 0.03), 0.35),
         ((-1.17, -0.60, Z - 0.52), paint.checks("c9573c", "f0dfc4", 0.035), -0.15),
         ((0.10, -0.64, Z - 0.47), paint.checks("2b5c52", "e9dcbf", 0.05), -0.4),
     )
     for center, coat, turn in pillows:
-        sheets += soft_block(center, (0.2, 0.2, 0.06), 0.058, coat, 0.05, turn=turn, tilt=-0.35, cell=0.0095)
+        sheets += soft_block(
+            center,
+            (0.2, 0.2, 0.06),
+            0.058,
+            coat,
+            0.05,
+            turn=turn,
+            skip="+y",
+            tilt=-0.35,
+            cell=0.0095,
+        )
     legs = [((-0.62 + 1.0 * a, -0.04, z + 0.36 * b), (0.02, 0.04, 0.02)) for a in (-1, 1) for b in (-1, 1)]
     for leg in legs:
         sheets += block(*leg, paint.wood("4a2d1a", "7a4e2e"), 0.01)
@@ -69,7 +101,7 @@ def coffee_table() -> Thing:
     x, high, z = TABLE
     walnut, board = paint.wood("4b2a17", "9a6336", 1.0, 3), ((x, -high + 0.018, z), (0.58, 0.018, 0.33))
     top = flat((x + 0.58, -high, z + 0.33), (0, 0, -1), (-1, 0, 0))
-    sheets = [Sheet(top, (0.66, 1.16), walnut, (0.0075, 0.022), gloss=0.9)]
+    sheets = [Sheet(top, (0.66, 1.16), walnut, (0.0072, 0.022), gloss=0.9, fine=0.5, coarse=(6, 3), sink=0.02)]
     sheets += block(*board, walnut, 0.012, "-y", gloss=0.8)
     sheets += block((x, -0.13, z), (0.50, 0.012, 0.26), walnut, 0.016)
     tall = (high - 0.04) / 2
@@ -131,7 +163,16 @@ def book(row: list[tuple[float, ndarray, int]], number: int, board: float) -> li
         return paint.mix(paint.color("cdbf9f"), paint.color("f2e9d5"), paint.noise(u * 900, v * 0, seed))
 
     sheets = [
-        Sheet(*sides["-z"], paint.spine(tint, seed, wide, tall), (0.0056, 0.0064), gloss=0.35, crisp=False),
+        Sheet(
+            *sides["-z"],
+            paint.spine(tint, seed, wide, tall),
+            (0.005, 0.0058),
+            gloss=0.35,
+            crisp=False,
+            fine=0.5,
+            coarse=(5, 8),
+            sink=0.05,
+        ),
         Sheet(*sides["-y"], pages, (0.009, 0.035), crisp=False),
     ]
     for name, neighbour in (("-x", number - 1), ("+x", number + 1)):
@@ -152,7 +193,15 @@ def desk() -> Thing:
     x, z, high = X - 0.35, 0.05, 0.74
     birch = paint.wood("b98f5c", "e3c79a", 1.0, 17)
     sheets = [
-        Sheet(flat((x - 0.33, -high, z + 0.72), (1, 0, 0), (0, 0, -1)), (0.66, 1.44), birch, (0.011, 0.024), gloss=0.45)
+        Sheet(
+            flat((x - 0.33, -high, z + 0.72), (1, 0, 0), (0, 0, -1)),
+            (0.66, 1.44),
+            birch,
+            (0.011, 0.024),
+            gloss=0.45,
+            fine=0.5,
+            sink=0.015,
+        )
     ]
     sheets += block((x, -high + 0.015, z), (0.33, 0.015, 0.72), birch, 0.014, "-y")
     tall = (high - 0.034) / 2
@@ -214,14 +263,14 @@ def sideboard() -> Thing:
     """A low sideboard at the near wall with a table lamp's worth of ornaments."""
     center, half = (-1.35, -0.37, -Z + 0.22), (0.85, 0.33, 0.20)
     teak = paint.wood("5b3519", "9c6736", 1.0, 41)
-    sheets = block(center, half, teak, 0.022, "-z", gloss=0.4)
+    sheets = block(center, half, teak, 0.02, "-z", gloss=0.4)
     for k in range(3):
         x = center[0] - 0.55 + 0.55 * k
         sheets += block(
             (x, center[1], center[2] + half[2] + 0.008),
             (0.255, 0.27, 0.008),
             paint.wood("6b4020", "b0783f", 1.0, 42 + k),
-            0.020,
+            0.012,
             "-z",
             gloss=0.4,
         )

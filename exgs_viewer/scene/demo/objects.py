@@ -16,7 +16,9 @@ def rug() -> Thing:
     x, z, long, wide, away = -1.62, 1.12, 2.7, 1.85, (0, 0, -1)
     middle, half = (x + long / 2, -0.005, z - wide / 2), (long / 2, 0.005, wide / 2)
     cloth = flat((x, -0.010, z), (1, 0, 0), away)
-    sheets = [Sheet(cloth, (long, wide), paint.carpet(long, wide), (0.0122, 0.0122))]
+    sheets = [
+        Sheet(cloth, (long, wide), paint.carpet(long, wide), (0.0112, 0.0112), fine=0.5, coarse=(7, 7), sink=0.09)
+    ]
     sheets += block(middle, half, paint.plain("6b3a30"), 0.012, "-y +y")
     for start in (x - 0.05, x + long):
         threads = flat((start, -0.004, z), (1, 0, 0), away)
@@ -34,7 +36,7 @@ def lamp(bulb: tuple) -> Thing:
     brass = paint.plain("b08d4c", 0.05)
     sheets = [
         turned_body((x, 0, z), [(0.001, 0.03), (0.15, 0.022), (0.155, 0.0)], brass, 0.012, gloss=0.9),
-        turned_body((x, 0, z), [(0.011, 1.45), (0.011, 0.02)], brass, 0.009, gloss=0.9),
+        replace(turned_body((x, 0, z), [(0.011, 1.45), (0.011, 0.02)], brass, 0.01, gloss=0.9), cell=(0.01, 0.05)),
     ]
 
     def glow(u, v):
@@ -42,7 +44,11 @@ def lamp(bulb: tuple) -> Thing:
         weave = 0.96 + 0.06 * paint.noise(u * 180, v * 180, 3)
         return paint.mix(paint.color("e9a85c"), paint.color("fff3d4"), hot) * weave[:, None]
 
-    sheets.append(turned_body((x, -1.36, z), [(0.15, 0.34), (0.22, 0.0)], glow, 0.012, glow=0.95, opacity=0.96))
+    sheets.append(
+        turned_body(
+            (x, -1.36, z), [(0.15, 0.34), (0.22, 0.0)], glow, 0.012, glow=0.95, fine=0.5, coarse=(6, 6), sink=0.015
+        )
+    )
     sheets.append(
         turned_body((x, -1.36, z), [(0.035, 0.20), (0.045, 0.15), (0.001, 0.10)], paint.plain("fffbe8"), 0.01, glow=1.0)
     )
@@ -87,7 +93,7 @@ def leaf(root: tuple, turn: float, lift: float, length: float, number: int) -> S
         return paint.mix(dark, light, shade) * np.where(rib < 0.07, 1.25, 1.0)[:, None]
 
     shape = strip(np.stack([root, top, tip]), across, blade, size)
-    return Sheet(shape, size, coat, (0.0105, 0.026), thin=True, opacity=0.94, crisp=False, gloss=0.25)
+    return Sheet(shape, size, coat, (0.0126, 0.032), thin=True, opacity=0.94, crisp=False, gloss=0.25)
 
 
 def bottles(window: tuple) -> Thing:

@@ -36,7 +36,7 @@ def shell() -> list[Sheet]:
     wall = paint.plaster("e3d6bf", 1)
     accent = paint.plaster("7f9490", 2)
     white = paint.plaster("efebe2", 3)
-    coats = {"cell": (0.034, 0.034), "jitter": 0.12}
+    coats = {"cell": (0.036, 0.036), "jitter": 0.2, "fine": 0.12, "coarse": (3.6, 3.6), "sink": 0.1}
     x, top, bottom, near, far = WINDOW
     left = [(-Z, near, -HIGH, 0), (far, Z, -HIGH, 0), (near, far, -HIGH, top), (near, far, bottom, 0)]
     sheets = [
@@ -46,12 +46,16 @@ def shell() -> list[Sheet]:
             paint.planks,
             (paint.PLANK, 0.038),
             gloss=0.42,
+            fine=0.5,
+            coarse=(6, 3),
+            sink=0.1,
+            spill=0.11,
             ruled=(0.26, *[1.0] * 10, 0.26),
         ),
-        Sheet(flat((-X, -HIGH, Z), (0, 0, -1), (1, 0, 0)), (2 * Z, 2 * X), white, (0.06, 0.06), jitter=0.2),
-        Sheet(flat((-X, -HIGH, Z), (1, 0, 0), (0, 1, 0)), (2 * X, HIGH), accent, **coats),
-        Sheet(flat((X, -HIGH, -Z), (-1, 0, 0), (0, 1, 0)), (2 * X, HIGH), wall, **coats),
-        Sheet(flat((X, -HIGH, Z), (0, 0, -1), (0, 1, 0)), (2 * Z, HIGH), wall, **coats),
+        Sheet(flat((-X, -HIGH, Z), (0, 0, -1), (1, 0, 0)), (2 * Z, 2 * X), white, (0.12, 0.12), jitter=0.12),
+        Sheet(flat((-X, -HIGH, Z), (1, 0, 0), (0, 1, 0)), (2 * X, HIGH), accent, spill=0.11, **coats),
+        Sheet(flat((X, -HIGH, -Z), (-1, 0, 0), (0, 1, 0)), (2 * X, HIGH), wall, spill=0.11, **coats),
+        Sheet(flat((X, -HIGH, Z), (0, 0, -1), (0, 1, 0)), (2 * Z, HIGH), wall, spill=0.11, **coats),
         *[Sheet(flat((x, y0, z0), (0, 0, 1), (0, 1, 0)), (z1 - z0, y1 - y0), wall, **coats) for z0, z1, y0, y1 in left],
     ]
     return sheets
@@ -116,7 +120,7 @@ def curtains() -> Thing:
             pinch = 0.04 * np.sin(math.pi * v / 2.45) * (0.28 - u)
             return np.stack([x + 0.13 + fold, top - 0.12 + v, z0 + u + pinch], 1)
 
-        sheets.append(Sheet(shape, (0.56, 2.36), paint.linen("efe4cf"), (0.011, 0.026), opacity=0.88, thin=True))
+        sheets.append(Sheet(shape, (0.56, 2.36), paint.linen("efe4cf"), (0.016, 0.05), opacity=0.88, thin=True))
     rod = [(0.012, 0.0), (0.012, -2.9)]
     for sheet in (turned_body((0, 0, 0), rod, paint.plain("3a2c22"), 0.012, gloss=0.6),):
 
@@ -131,15 +135,27 @@ def curtains() -> Thing:
 def outside() -> Thing:
     """A bright landscape on a screen some metres beyond the window."""
     screen = flat((-X - 2.5, -3.6, -4.8), (0, 0, 1), (0, 1, 0))
-    return Thing((Sheet(screen, (9.4, 3.7), paint.landscape, (0.046, 0.046), glow=1.0),))
+    return Thing((Sheet(screen, (9.4, 3.7), paint.landscape, (0.036, 0.036), glow=1.0, fine=0.5, sink=0.2),))
 
 
-def framed(corner: tuple, across: tuple, size: tuple, coat: Paint, tint: str, cell: float = 0.0065) -> Thing:
+def framed(corner: tuple, across: tuple, size: tuple, coat: Paint, tint: str, cell: float = 0.0056) -> Thing:
     """A picture in a frame; `corner` is its upper left one, `across` the unit vector to the right."""
     corner, right, down = (np.array(value, np.float32) for value in (corner, across, (0, 1, 0)))
     front = cross(down[None], right[None])[0]
     middle = corner + right * size[0] / 2 + down * size[1] / 2
-    sheets = [Sheet(flat(corner + front * 0.018, right, down), size, coat, (cell, cell), gloss=0.25, glow=0.15)]
+    sheets = [
+        Sheet(
+            flat(corner + front * 0.018, right, down),
+            size,
+            coat,
+            (cell, cell),
+            gloss=0.25,
+            glow=0.15,
+            fine=0.48,
+            coarse=(12, 12),
+            sink=0.08,
+        )
+    ]
     edge, deep, wood = 0.022, 0.017, paint.plain(tint, 0.12, 0.03)
     for side, along, half_along in (
         (down * (size[1] / 2 + edge), right, size[0] / 2 + 2 * edge),
@@ -159,8 +175,8 @@ def pictures() -> Thing:
         framed((-1.75, -1.92, Z), (1, 0, 0), (0.55, 0.55), paint.circles, "3a2b20"),
         framed((-1.02, -1.97, Z), (1, 0, 0), (0.9, 0.6), paint.mountains, "b48a45"),
         framed((0.06, -1.92, Z), (1, 0, 0), (0.55, 0.55), paint.wave, "d2b98f"),
-        framed((X, -2.0, 0.65), (0, 0, -1), (1.05, 0.7), paint.harbour, "3a2b20", 0.0075),
-        framed((0.25, -2.05, -Z), (-1, 0, 0), (0.6, 0.9), paint.portrait, "c9b083", 0.007),
+        framed((X, -2.0, 0.65), (0, 0, -1), (1.05, 0.7), paint.harbour, "3a2b20", 0.0065),
+        framed((0.25, -2.05, -Z), (-1, 0, 0), (0.6, 0.9), paint.portrait, "c9b083", 0.0062),
     )
     return together(hung)
 
@@ -195,6 +211,6 @@ def door() -> Thing:
 def ceiling_lamp() -> Thing:
     """A white glass globe."""
     ball = [(0.14 * math.sin(a), 0.14 * math.cos(a)) for a in np.linspace(0.02, math.pi - 0.02, 16)]
-    globe = turned_body((0, -HIGH + 0.36, 0), ball, paint.plain("f3efe4", 0.02), 0.014, gloss=1.0, glow=0.25)
+    globe = turned_body((0, -HIGH + 0.36, 0), ball, paint.plain("f3efe4", 0.02), 0.018, gloss=1.0, glow=0.25)
     rod = turned_body((0, -HIGH + 0.22, 0), [(0.008, 0.22), (0.008, 0.0)], paint.plain("8a8378"), 0.009)
     return Thing((globe, rod), (((0, -HIGH + 0.36, 0), (0.09, 0.09, 0.09)),))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import ndarray
@@ -23,6 +23,8 @@ Box = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 THICKNESS = 0.0012
 """Standard deviation of a splat across its sheet, metres."""
+COARSE_BORDER = (0.5,)
+"""As BORDER, for the coarse layer."""
 BORDER = (0.25, 0.45, 0.75)
 """Widths of the outermost cells over that of the inner ones: small splats make a crisp edge."""
 
@@ -50,6 +52,14 @@ class Sheet:
     """Whether small splats line its borders; seamless things (around a vase) need none."""
     ruled: tuple[float, ...] = ()
     """Relative widths of cells that repeat along u, one set per `cell[0]`, so that a joint gets its own narrow ones."""
+    fine: float = 0.0
+    """Opacity of the small splats where they are a fine layer over a coarse one; 0 is one layer only."""
+    coarse: tuple[float, float] = (4.0, 4.0)
+    """Size of the coarse layer's cells over that of the fine ones, along u and v."""
+    sink: float = 0.01
+    """How far below the surface the coarse layer lies, metres: as far as there is room."""
+    spill: float = 0.0
+    """How far the coarse layer reaches beyond the borders, metres: sunk walls would else part at their corners."""
     cut: tuple[Box, ...] = ()
     """What covers parts of it: no splats there, as those would shine through in front of what is close to them."""
 
@@ -80,17 +90,29 @@ class Splats:
     paint: ndarray
     """[N, 3] display sRGB."""
     traits: ndarray
-    """[N, 4] gloss, opacity, glow, thin."""
+    """[N, 5] gloss, opacity, glow, thin, and how far it lies below the surface, metres."""
 
 
-def splats(sheet: Sheet, number: int) -> Splats:
-    """Cover a sheet with splats; `number` seeds its jitter."""
-    u, wide = _ruled(sheet) if sheet.ruled else _cells(sheet.size[0], sheet.cell[0], sheet.crisp)
-    v, tall = _cells(sheet.size[1], sheet.cell[1], sheet.crisp)
-    u, v, wide, tall = np.repeat(u, len(v)), np.tile(v, len(u)), np.repeat(wide, len(v)), np.tile(tall, len(u))
+def splats(sheet: Sheet, number: int) -> list[Splats]:
+    """Cover a sheet with splats, `fine` ones over coarse ones where it says so; `number` seeds its jitter.
+
+    As in trained scenes few large splats then carry the surface and many small ones its detail. The coarse layer
+    lies `sink` deep, or at a slant its splats, sorted by their centres, would be drawn over the fine ones.
+    """
+    u, wide = _ruled(sheet) if sheet.ruled else _cells(sheet.size[0], sheet.cell[0], BORDER * sheet.crisp)
+    v, tall = _cells(sheet.size[1], sheet.cell[1], BORDER * sheet.crisp)
+    cells = _grid(u, v, wide, tall)
     if sheet.cut:
-        u, v, wide, tall = (values[_uncovered(sheet, u, v)] for values in (u, v, wide, tall))
-    paint = sheet.paint(u, v)
+        cells = cells[:, _uncovered(sheet, *cells[:2])]
+    paint = sheet.paint(*cells[:2])
+    if not sheet.fine:
+        return [_layer(sheet, cells, paint, number, sheet.opacity)]
+    return [_layer(sheet, cells, paint, number, sheet.fine), _coarse(sheet, cells, paint)]
+
+
+def _layer(sheet: Sheet, cells: ndarray, paint: ndarray, number: int, opacity: float) -> Splats:
+    """One splat on each of `cells` [4, N] (u, v, width, height)."""
+    u, v, wide, tall = cells
     if sheet.jitter:
         stray = np.random.default_rng(number).uniform(-sheet.jitter, sheet.jitter, (2, len(u))).astype(np.float32)
         u, v = u + stray[0] * wide, v + stray[1] * tall
@@ -98,9 +120,27 @@ def splats(sheet: Sheet, number: int) -> Splats:
     overlap = STRAY_OVERLAP if sheet.jitter else OVERLAP
     across = np.full_like(u, THICKNESS)
     scale = np.stack([overlap * wide * stretch[:, 0], overlap * tall * stretch[:, 1], across], 1)
-    traits = np.array([sheet.gloss, sheet.opacity, sheet.glow, sheet.thin], np.float32)
-    at = np.stack([u, v], 1)
-    return Splats(at, place, frame, np.maximum(scale, 2e-4), paint, np.broadcast_to(traits, (len(u), 4)))
+    traits = np.array([sheet.gloss, opacity, sheet.glow, sheet.thin, 0], np.float32)
+    traits = np.broadcast_to(traits, (len(u), 5))
+    return Splats(np.stack([u, v], 1), place, frame, np.maximum(scale, 2e-4), paint, traits)
+
+
+def _coarse(sheet: Sheet, fine: ndarray, paint: ndarray) -> Splats:
+    """The carrying layer: larger cells, painted with the mean of the `fine` ones over them."""
+    cell = sheet.coarse[0] * sheet.cell[0] / max(1, len(sheet.ruled)), sheet.coarse[1] * sheet.cell[1]
+    u, wide = _cells(sheet.size[0], cell[0], COARSE_BORDER * sheet.crisp)
+    v, tall = _cells(sheet.size[1], cell[1], COARSE_BORDER * sheet.crisp)
+    row = np.searchsorted(u + 0.5 * wide, fine[0]).clip(0, len(u) - 1)
+    column = np.searchsorted(v + 0.5 * tall, fine[1]).clip(0, len(v) - 1)
+    where = row * len(v) + column
+    count = np.bincount(where, minlength=len(u) * len(v))
+    kept = np.flatnonzero(count)
+    mean = [np.bincount(where, channel, len(count))[kept] / count[kept] for channel in paint.T]
+    (u, wide), (v, tall) = _spilled(u, wide, sheet.spill), _spilled(v, tall, sheet.spill)
+    layer = _layer(sheet, _grid(u, v, wide, tall)[:, kept], np.stack(mean, 1).astype(np.float32), 1, sheet.opacity)
+    traits = layer.traits.copy()
+    traits[:, 4] = sheet.sink
+    return replace(layer, traits=traits)
 
 
 def surface(shape: Shape, u: ndarray, v: ndarray) -> tuple[ndarray, ndarray, ndarray]:
@@ -250,27 +290,39 @@ def _ruled(sheet: Sheet) -> tuple[ndarray, ndarray]:
     return (np.cumsum(widths) - 0.5 * widths).astype(np.float32), widths.astype(np.float32)
 
 
-def _cells(length: float, cell: float, crisp: bool) -> tuple[ndarray, ndarray]:
-    """Middles and widths of the cells that part `length`."""
-    inner = length / cell - 2 * sum(BORDER)
-    if not crisp or inner < 1:
-        count = max(1, round(length / cell))
-        widths = np.full(count, length / count, np.float32)
-    else:
-        widths = np.array([*BORDER, *[1.0] * max(1, round(inner)), *reversed(BORDER)], np.float32)
-        widths *= length / widths.sum()
+def _cells(length: float, cell: float, border: tuple[float, ...]) -> tuple[ndarray, ndarray]:
+    """Middles and widths of the cells that part `length`; `border` as BORDER."""
+    inner = length / cell - 2 * sum(border)
+    if inner < 1:
+        border, inner = (), length / cell
+    widths = np.array([*border, *[1.0] * max(1, round(inner)), *reversed(border)], np.float32)
+    widths *= length / widths.sum()
     return (np.cumsum(widths) - 0.5 * widths).astype(np.float32), widths
 
 
+def _spilled(middles: ndarray, widths: ndarray, spill: float) -> tuple[ndarray, ndarray]:
+    """The same cells stretched by `spill` metres at both ends."""
+    factor = np.float32(1 + 2 * spill / widths.sum())
+    return middles * factor - np.float32(spill), widths * factor
+
+
+def _grid(u: ndarray, v: ndarray, wide: ndarray, tall: ndarray) -> ndarray:
+    """[4, N] u, v, width and height of every cell."""
+    return np.stack([np.repeat(u, len(v)), np.tile(v, len(u)), np.repeat(wide, len(v)), np.tile(tall, len(u))])
+
+
 def block(center: tuple, half: tuple, coat: Paint, cell: float, skip: str = "", **traits) -> list[Sheet]:
-    """The faces of a box in one paint."""
+    """The faces of a box in one paint; along its longer sides splats are up to five times as long as `cell`."""
     sides = faces(center, half, skip).values()
-    return [Sheet(shape, size, coat, (cell, cell), **traits) for shape, size in sides]
+    return [
+        Sheet(shape, size, coat, tuple(max(cell, min(length / 10, 5 * cell)) for length in size), **traits)
+        for shape, size in sides
+    ]
 
 
 def soft_block(center: tuple, half: tuple, radius: float, coat: Paint, bulge: float = 0.0, **more) -> list[Sheet]:
     """A cushion: a box with round edges; `more` may hold `turn`, `tilt` (radians), `cell`, `skip` and traits."""
-    turn, tilt, cell = more.pop("turn", 0.0), more.pop("tilt", 0.0), more.pop("cell", 0.022)
+    turn, tilt, cell = more.pop("turn", 0.0), more.pop("tilt", 0.0), more.pop("cell", 0.027)
     sheets = []
     for shape, size in faces(center, half, more.pop("skip", "")).values():
         bent = rounded(shape, center, half, radius, bulge)
