@@ -12,8 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from exgs_viewer.images import read_picture, read_png_metadata
+from exgs_viewer.scene import ply
+from exgs_viewer.scene.camera import look_at, write_cameras
+from exgs_viewer.scene.cloud import GaussianCloud
 
 pytestmark = [
     pytest.mark.screen,
@@ -126,22 +130,18 @@ SCORED, KEEP, LAYOUT, RESTORING, TOLD, SIZE, SETTLED, SWAPPED, PLACE = range(9)
 
 @pytest.fixture
 def scene(tmp_path):
-    """A .ply with a coloured box of Gaussians."""
-    import torch
-
-    from exgs_viewer.scene import ply
-    from exgs_viewer.scene.cloud import GaussianCloud
-
+    """A .ply of a cube, red at the left and green at the right, with the camera that sees it so beside it."""
     n, generator = 6000, torch.Generator().manual_seed(1)
     means = torch.rand(n, 3, generator=generator) * 2 - 1
     quats = torch.zeros(n, 4)
     quats[:, 0] = 1
-    cloud = GaussianCloud(
-        means, torch.full((n, 3), 0.03), quats, torch.full((n,), 0.9), torch.rand(n, 1, 3, generator=generator) * 2
-    )
-    path = tmp_path / "box.ply"
-    ply.write(path, cloud)
-    return path
+    sh = torch.full((n, 1, 3), -1.7)
+    sh[means[:, 0] < 0, 0, 0] = sh[means[:, 0] > 0, 0, 1] = 1.7
+    cloud = GaussianCloud(means, torch.full((n, 3), 0.08), quats, torch.full((n,), 0.95), sh)
+    ply.write(tmp_path / "box.ply", cloud)
+    camera = look_at((0.0, 0.0, -4.0), (0.0, 0.0, 0.0), up=(0.0, -1.0, 0.0), fov_y=0.9)
+    write_cameras(tmp_path / "cameras.json", [camera], (640, 480))
+    return tmp_path / "box.ply"
 
 
 @pytest.fixture
@@ -166,8 +166,10 @@ def test_the_screenshot_for_scripts_shows_panel_and_picture(start, scene, tmp_pa
     assert (width, height) == (1000, 780)
     panel, view = picture[: height - STATUS, :PANEL], picture[: height - STATUS, PANEL:]
     assert panel.std() > 0.05 and np.median(panel) < 0.2, "a dark panel with writing"
-    middle = view[200:550, 150:500]
-    assert middle.mean() > 0.2 and middle.std() > 0.1, "a scene in the middle of the picture"
+    red, green = view[300:450, 220:290].mean((0, 1)), view[300:450, 360:430].mean((0, 1))
+    assert red[0] > 0.3 > 0.1 > red[1], "the cube's left side, the right way round"
+    assert green[1] > 0.3 > 0.1 > green[0], "its right side"
+    assert view[-60:, :60].max() < 0.1 and view[-60:, -60:].max() < 0.1, "nothing in the corners"
 
 
 def test_the_window_may_change_its_size(start, scene):
