@@ -88,7 +88,7 @@ def first_view(cloud: GaussianCloud, up: Vector, cameras: Sequence[Camera] = ())
         if sees_something(place, camera):
             return camera
     offered = _openings(place)
-    worth = _detail(place, cast(place.space, offered.places, DIRECTIONS))
+    worth = _detail(place, cast(place.space, offered.places, DIRECTIONS), far=3.0)
     value = worth @ in_frame(offered.aims, place.up).T  # [P, A]
     return _camera(place, offered, int(value[offered.place, offered.aim].argmax()))
 
@@ -107,7 +107,7 @@ def _openings(place: Survey) -> Candidates:
     inside = place.free[at_eye_height(place)]
     if place.kind == "room" and len(inside):
         return looking_about(inside, place.up, pitches=(-0.15,), turns=24)
-    return orbits(place, (0.35,), (0.9,) if place.kind == "object" else (0.4, 0.6), turns=24)
+    return orbits(place, (0.35,), (1.0,) if place.kind == "object" else (0.5, 0.7), turns=24)
 
 
 def _camera(place: Survey, offered: Candidates, view: int) -> Camera:
@@ -133,15 +133,15 @@ def _cover(place: Survey, offered: Candidates, count: int) -> list[int]:
     return chosen
 
 
-def _detail(place: Survey, hits: Hits) -> Tensor:
+def _detail(place: Survey, hits: Hits, far: float = 1.5) -> Tensor:
     """[P, D] float32: how much there is to see along each ray.
 
     A power of the number of Gaussians in the ray's footprint, which grows with the square of the distance; what is
-    farther than most surfaces counts as if it were there, and what is very near counts nothing.
+    farther than `far` times the usual distance counts as if it were there, and what is very near counts nothing.
     """
     struck = hits.cell >= 0
     usual = hits.distance[struck].median() if struck.any() else 1.0
-    reach = (hits.distance / usual).clamp_max(1.5)
+    reach = (hits.distance / usual).clamp_max(far)
     return struck * place.mass[hits.cell] ** DETAIL * reach * (reach > 0.15)
 
 
