@@ -192,8 +192,10 @@ class Engine:
             self._requested = request
             self._drawing.submit(request)
         self._ask_for_repair(view.restore)
-        if self.ready and now - max(self._moved_at, self._changed_at) >= SETTLE:
-            self._follow(view)
+        if self.ready:
+            self._rank_again(view.compression)
+            if now - max(self._moved_at, self._changed_at) >= SETTLE:
+                self._encode(view)
 
     def _notice(self, view: ViewState, now: float) -> None:
         """Stamp what moves: the camera, what changes the compressed picture, or anything at all."""
@@ -256,14 +258,20 @@ class Engine:
 
     # Ranking and sizes.
 
-    def _follow(self, view: ViewState) -> None:
-        """What is due once the sliders have come to rest: another ranking, or the exact size."""
-        names, ranked, compression, stages = self._jobs.names(), self._ranked, view.compression, self._stages
-        if compression.voxel_size != ranked.voxel_size:
-            if "rank" not in names and compression.voxel_size != self._refused_voxel:
-                scene = replace(self._opened.scene, cloud=ranked.cloud)
-                self._submit("rank", lambda report: work.rank(stages, scene, ranked.significance, compression, report))
-        elif self._sizes.missing(compression) and "size" not in names:
+    def _rank_again(self, compression: CompressionSettings) -> None:
+        """Follow the voxel slider: rank anew as often as that can be done, the newest value each time."""
+        ranked, stages = self._ranked, self._stages
+        if compression.voxel_size in (ranked.voxel_size, self._refused_voxel) or "rank" in self._jobs.names():
+            return
+        self._jobs.cancel("model", "size")  # Of an order that is on its way out; and they would not make way.
+        scene = replace(self._opened.scene, cloud=ranked.cloud)
+        self._jobs.submit("rank", lambda report: work.rank(stages, scene, ranked.significance, compression, report))
+
+    def _encode(self, view: ViewState) -> None:
+        """Once the sliders have come to rest, the exact size is due."""
+        if view.compression.voxel_size != self._ranked.voxel_size or "size" in self._jobs.names():
+            return
+        if self._sizes.missing(view.compression):
             self._submit_size(view)
 
     def _submit_size(self, view: ViewState) -> None:
@@ -390,7 +398,7 @@ class Engine:
         """The renderer; opened by the first job that needs it, since that may compile."""
         if self._renderer is None:
             report(0.0, "Preparing the renderer")
-            renderer = self._stages.open_renderer(self._backend)
+            renderer = self._stages.open_renderer(self._backend, report)
             self._frames = Frames(renderer, self._as_bytes)
             self._renderer = renderer
         return self._renderer

@@ -28,7 +28,7 @@ class SizeModel(Protocol):
 class Stages:
     """What the engine calls; every function runs in a worker's thread."""
 
-    open_renderer: Callable[[str], Renderer]
+    open_renderer: Callable[[str, Report], Renderer]
     open_restorer: Callable[[str], Restorer]
     open_scene: Callable[[str, Report], Scene]
     guess_up: Callable[[GaussianCloud], Vector]

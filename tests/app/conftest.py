@@ -167,7 +167,7 @@ def stand():
         path.write_bytes(b"png")
 
     stages = Stages(
-        open_renderer=lambda name: renderer,
+        open_renderer=lambda name, report: renderer,
         open_restorer=lambda name: restorer,
         open_scene=open_scene,
         guess_up=lambda cloud: (0.0, -1.0, 0.0),

@@ -252,6 +252,15 @@ def test_another_voxel_size_ranks_again(stand, view):
     assert stand.engine._ranked is not ranked and stand.engine._ranked.voxel_size == 0.5
 
 
+def test_the_ranking_follows_the_voxel_slider_while_it_moves(stand, view):
+    opened(stand)
+    stand.rest(view)
+    for voxel_size in (0.5, 0.25):
+        stand.engine.show(replace(view, compression=CompressionSettings(voxel_size=voxel_size)))
+        stand.quiet()  # The clock stands still: nothing has come to rest.
+        assert stand.engine._ranked.voxel_size == voxel_size
+
+
 def test_cancelling_the_scoring_leaves_the_original_and_it_can_be_asked_for_again(stand, view):
     entered, hold = threading.Event(), threading.Event()
     score = stand.engine._stages.score
