@@ -113,6 +113,11 @@ def quantile_box(cloud: GaussianCloud, share: float) -> Bounds:
     return Bounds(tuple(low), tuple(high))
 
 
+def grown(box: Bounds, margin: float) -> Bounds:
+    """The box with `margin` world units more on every side: the Gaussians at its borders have a size too."""
+    return Bounds(tuple(value - margin for value in box.low), tuple(value + margin for value in box.high))
+
+
 def spread(grid: Tensor, cells: int) -> Tensor:
     """[X, Y, Z] the largest value within `cells` cells, in a cube; one axis after the other, which is much cheaper."""
     for axis in range(3):
@@ -187,8 +192,10 @@ def _march(depth, origin, edge, starts, directions, cell, distance):  # noqa: PL
             cell[p, d], distance[p, d] = -1, min(walked, np.float32(1e9))
             if walked == np.inf:
                 continue
+            # Half a step back, so that the first look falls into the middle of the first cell.
+            distance[p, d] -= np.float32(0.5) * edge
             for axis in range(3):
-                place[axis] = starts[p, axis] + course[axis] * walked
+                place[axis] = starts[p, axis] + course[axis] * distance[p, d]
             passed = np.float32(0)
             while True:
                 for axis in range(3):

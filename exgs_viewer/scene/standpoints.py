@@ -11,7 +11,7 @@ from torch import Tensor
 
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.space import Bounds, Space, cast, mass, occupancy, quantile_box, sphere, spread, subset
+from exgs_viewer.scene.space import Bounds, Space, cast, grown, mass, occupancy, quantile_box, sphere, spread, subset
 
 FOV = 0.9
 """Vertical field of view of every view made here, radians."""
@@ -61,30 +61,37 @@ def survey(cloud: GaussianCloud, up: Vector) -> Survey:
     """Look the place over."""
     some, stands_for = subset(cloud)
     space = occupancy(some, quantile_box(some, 0.01), stands_for)
-    box, whole = quantile_box(some, 0.05), quantile_box(some, 0.02)
+    box, whole = quantile_box(some, 0.05), grown(quantile_box(some, 0.02), float(some.scales.median()))
     up = torch.nn.functional.normalize(torch.tensor(up, dtype=torch.float32), dim=0)
     found = Survey(space, mass(some, space), box, whole, up, free_places(space, box), "object")
     return replace(found, kind=kind_of(found))
 
 
 def free_places(space: Space, box: Bounds, count: int = 200) -> Tensor:
-    """[P, 3] random places in `box`, at most `count`, that keep 2 % of its longest side away from all matter."""
+    """[P, 3] random places in `box`, at most `count`, that keep 2 % of its longest side away from all matter.
+
+    Places from which everything is near are left out: the insides of cupboards and of other hollow things.
+    """
     clearance = max(2, round(0.02 * max(box.size) / space.cell))
     centers = space.centers((~space.near_solid(clearance).flatten()).nonzero()[:, 0])
     low, high = torch.tensor(box.low), torch.tensor(box.high)
     centers = centers[((centers > low) & (centers < high)).all(1)]
-    return centers[torch.randperm(len(centers), generator=torch.Generator().manual_seed(2))[:count]]
+    centers = centers[torch.randperm(len(centers), generator=torch.Generator().manual_seed(2))[:count]]
+    if not len(centers):
+        return centers
+    sight = cast(space, centers, DIRECTIONS[::8]).distance.median(1).values
+    return centers[sight >= 0.45 * sight.median()]
 
 
 def kind_of(place: Survey) -> Kind:
     """A room shows those whom it surrounds nearly as much of itself as it shows from outside, or more.
 
-    Hollow objects surround too, but hide their outside from within (measured: rooms 1.08 and more, others below 0.6).
-    What is no room is outdoor where it is wide and flat.
+    Hollow objects surround too, but hide their outside from within (measured: rooms 0.89 and more, others at most
+    0.62). What is no room is outdoor where it is wide and flat.
     """
     ends = cast(place.space, place.free, DIRECTIONS[::4]).cell  # [P, D / 4]
     surrounded = (ends >= 0).float().mean(1) > SURROUNDED
-    if surrounded.any() and _seen(place, ends[surrounded]) > 0.8 * _seen_from_outside(place):
+    if surrounded.any() and _seen(place, ends[surrounded]) > 0.75 * _seen_from_outside(place):
         return "room"
     width, height = width_and_height(place)
     return "outdoor" if width > 3 * height else "object"
@@ -161,6 +168,8 @@ def orbits(
     distance = framing_distance(place.whole)
     places = torch.cat([torch.tensor(place.whole.center) - aims * distance * share for share in shares])
     clear = _clear(place, places)
+    # Where matter is all around there is no better place than these.
+    clear = clear if clear.any() else torch.ones_like(clear)
     aim = torch.arange(len(aims)).repeat(len(shares))
     return Candidates(places[clear], torch.arange(int(clear.sum())), aims, aim[clear])
 
@@ -174,12 +183,14 @@ def ring(up: Tensor, elevation: float, turns: int) -> Tensor:
 
 
 def on_ground(place: Survey) -> bool:
-    """Whether the lowest sixth of the scene spreads at least half as wide as the whole: ground, or a plinth."""
+    """Whether the lowest tenth of the scene spreads more than 0.7 as wide as the whole: ground, or a plinth."""
     solid = place.space.centers((place.space.depth.flatten() > 0.3).nonzero()[:, 0])
+    if not len(solid):
+        return False
     height = solid @ place.up
     low, high = torch.quantile(height[:: max(1, len(height) // 100_000)], torch.tensor([0.02, 0.98])).tolist()
-    lowest = solid[height < low + (high - low) / 6]
-    return _footprint(place, lowest) > 0.5 * _footprint(place, solid)
+    lowest = solid[height < low + (high - low) / 10]
+    return _footprint(place, lowest) > 0.7 * _footprint(place, solid)
 
 
 def framing_distance(box: Bounds) -> float:

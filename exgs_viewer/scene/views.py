@@ -37,8 +37,8 @@ def bounds(cloud: GaussianCloud) -> Bounds:
 
 
 def extent(cloud: GaussianCloud) -> float:
-    """Longest side of `bounds`, world units."""
-    return max(bounds(cloud).size)
+    """Longest side of `bounds`, world units; where all centres are one, the size of the largest Gaussian. Never 0."""
+    return max(bounds(cloud).size) or float(cloud.scales.max())
 
 
 def guess_up(cloud: GaussianCloud) -> Vector:
@@ -49,10 +49,10 @@ def guess_up(cloud: GaussianCloud) -> Vector:
     cannot tell (a lying slab is a standing one, turned), so it never overrules the custom.
     """
     some, _ = subset(cloud)
-    box = quantile_box(some, 0.05)
-    if box.size[2] > min(box.size):
+    size = quantile_box(some, 0.05).size
+    if size[2] > min(size):
         return Y_UP
-    facing = area_facing(some, box)
+    facing = area_facing(some, quantile_box(some, 0.02))
     return Z_UP if facing[2] > 1.5 * facing[1] and survey(cloud, Z_UP).kind == "room" else Y_UP
 
 
@@ -61,7 +61,7 @@ def area_facing(cloud: GaussianCloud, box: Bounds) -> Tensor:
 
     No Gaussian counts for more than the largest but 0.5 %, so that sky and haze do not decide.
     """
-    inside = ((cloud.means > torch.tensor(box.low)) & (cloud.means < torch.tensor(box.high))).all(1)
+    inside = ((cloud.means >= torch.tensor(box.low)) & (cloud.means <= torch.tensor(box.high))).all(1)
     scales, order = cloud.scales.sort(1)
     thin = order[:, :1, None].expand(-1, 3, 1)
     normal = axes(cloud.quats).gather(2, thin)[:, :, 0]
