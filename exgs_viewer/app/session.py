@@ -54,7 +54,10 @@ class Session:
         self._given, self._base = settings, load_settings()
         self.asker: Asker | None = None
         self.settings = settings
-        self.view = ViewState(compression=settings.compression, render=settings.render, restore=settings.restore)
+        # The wipe says at first sight what this program is about; looking at one side alone is one key away.
+        self.view = ViewState(
+            layout="wipe", compression=settings.compression, render=settings.render, restore=settings.restore
+        )
         self.travel = Travel(clock, self.toast)
         self.frame: Frame | None = None
         self.failed: ExgsError | None = None

@@ -247,12 +247,12 @@ def test_dragging_typing_comparing_and_saving_with_real_events(start, scene, tmp
     window.do("key", "--delay", 60, "ctrl+a", "2", "5", "c", "w", "r")
     window.do("key", "Return")
     typed = window.until(lambda now: now[KEEP] == 0.25 and now[SETTLED], "the typed retention")
-    assert (typed[PLACE], typed[LAYOUT], typed[RESTORING]) == (dragged[PLACE], "single", False)
+    assert (typed[PLACE], typed[LAYOUT], typed[RESTORING]) == (dragged[PLACE], "wipe", False)
 
     # Keys over the picture do.
     window.to(*middle)
     time.sleep(0.3)
-    for layout in ("wipe", "side", "difference", "single"):
+    for layout in ("side", "difference", "single", "wipe"):
         window.do("key", "c")
         window.until(lambda now, layout=layout: now[LAYOUT] == layout, layout)
     window.do("keydown", "Tab")
