@@ -145,53 +145,48 @@ def project(means, scales, quats, opacities, sh, degree, view, width, height, st
         counts[block] = kept
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def compact(keys, counts, starts, packed):
-    """Gather the blocks' keys into packed [visible]; starts [blocks] is the exclusive sum of counts."""
-    for block in prange(counts.shape[0]):
+# Serial, like the two functions below: entering and leaving a parallel loop costs more than the loop itself where
+# other programs, the window first of all, want the cores too.
+@njit(cache=True, nogil=True)
+def compact(keys, counts, packed):
+    """Gather the blocks' keys into packed [visible]."""
+    at = 0
+    for block in range(counts.shape[0]):
         for j in range(counts[block]):
-            packed[starts[block] + j] = keys[block * BLOCK + j]
+            packed[at] = keys[block * BLOCK + j]
+            at += 1
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def radix_sort(keys, other, count, parts):
+@njit(cache=True, nogil=True)
+def radix_sort(keys, other, count):
     """Stable sort of keys[:count] by their upper 32 bits, in three passes of 11 bits. The result ends in `other`."""
-    histogram = np.empty((parts, 2048), np.int64)
-    size = (count + parts - 1) // parts
+    histogram = np.empty(2048, np.int64)
     for turn in range(3):
         source, target = (keys, other) if turn % 2 == 0 else (other, keys)
         shift = np.uint64(32 + 11 * turn)
-        for part in prange(parts):
-            histogram[part, :] = 0
-            for i in range(part * size, min(count, part * size + size)):
-                histogram[part, (source[i] >> shift) & np.uint64(2047)] += 1
+        histogram[:] = 0
+        for i in range(count):
+            histogram[(source[i] >> shift) & np.uint64(2047)] += 1
         total = 0
         for digit in range(2048):
-            for part in range(parts):
-                here = histogram[part, digit]
-                histogram[part, digit] = total
-                total += here
-        for part in prange(parts):
-            for i in range(part * size, min(count, part * size + size)):
-                digit = (source[i] >> shift) & np.uint64(2047)
-                target[histogram[part, digit]] = source[i]
-                histogram[part, digit] += 1
+            here = histogram[digit]
+            histogram[digit] = total
+            total += here
+        for i in range(count):
+            digit = (source[i] >> shift) & np.uint64(2047)
+            target[histogram[digit]] = source[i]
+            histogram[digit] += 1
 
 
-@njit(parallel=True, cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def box_starts(boxes, keys, count, parts, starts):
     """Where each part's run of pairs begins (starts [parts]) if every splat filled its box; returns the sum of all."""
     size = (count + parts - 1) // parts
-    for part in prange(parts):
-        total = 0
-        for k in range(part * size, min(count, part * size + size)):
-            total += boxes[keys[k] & ROW]
-        starts[part] = total
     total = 0
     for part in range(parts):
-        here = starts[part]
         starts[part] = total
-        total += here
+        for k in range(part * size, min(count, part * size + size)):
+            total += boxes[keys[k] & ROW]
     return total
 
 
