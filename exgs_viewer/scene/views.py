@@ -88,7 +88,9 @@ def first_view(cloud: GaussianCloud, up: Vector, cameras: Sequence[Camera] = ())
         if sees_something(place, camera):
             return camera
     offered = _openings(place)
-    worth = _detail(place, cast(place.space, offered.places, DIRECTIONS), far=3.0)
+    hits = cast(place.space, offered.places, DIRECTIONS)
+    # A room shows itself by its depth; of other things the side with the most detail is usually the front.
+    worth = _detail(place, hits, far=3.0) if place.kind == "room" else _detail(place, hits, 1.0, 2 * DETAIL)
     value = worth @ in_frame(offered.aims, place.up).T  # [P, A]
     return _camera(place, offered, int(value[offered.place, offered.aim].argmax()))
 
@@ -133,16 +135,18 @@ def _cover(place: Survey, offered: Candidates, count: int) -> list[int]:
     return chosen
 
 
-def _detail(place: Survey, hits: Hits, far: float = 1.5) -> Tensor:
+def _detail(place: Survey, hits: Hits, far: float = 1.5, power: float = DETAIL) -> Tensor:
     """[P, D] float32: how much there is to see along each ray.
 
-    A power of the number of Gaussians in the ray's footprint, which grows with the square of the distance; what is
+    A `power` of the number of Gaussians in the ray's footprint, which grows with the square of the distance; what is
     farther than `far` times the usual distance counts as if it were there, and what is very near counts nothing.
     """
     struck = hits.cell >= 0
     usual = hits.distance[struck].median() if struck.any() else 1.0
     reach = (hits.distance / usual).clamp_max(far)
-    return struck * place.mass[hits.cell] ** DETAIL * reach * (reach > 0.15)
+    # A large Gaussian fills cells in which no centre lies; they are worth a look too.
+    detail = place.mass[hits.cell].clamp_min(0.25) ** power
+    return struck * detail * reach * (reach > 0.15)
 
 
 def _patches(space: Space, cells: Tensor) -> Tensor:

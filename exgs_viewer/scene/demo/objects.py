@@ -44,7 +44,7 @@ def lamp(bulb: tuple) -> Thing:
         weave = 0.96 + 0.06 * paint.noise(u * 180, v * 180, 3)
         return paint.mix(paint.color("e9a85c"), paint.color("fff3d4"), hot) * weave[:, None]
 
-    sheets.append(turned_body((x, -1.36, z), [(0.15, 0.34), (0.22, 0.0)], glow, 0.014, glow=0.95))
+    sheets.append(turned_body((x, -1.36, z), [(0.15, 0.34), (0.22, 0.0)], glow, 0.022, glow=0.95))
     sheets.append(
         turned_body((x, -1.36, z), [(0.035, 0.20), (0.045, 0.15), (0.001, 0.10)], paint.plain("fffbe8"), 0.01, glow=1.0)
     )

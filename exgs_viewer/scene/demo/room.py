@@ -135,7 +135,7 @@ def curtains() -> Thing:
 def outside() -> Thing:
     """A bright landscape on a screen some metres beyond the window."""
     screen = flat((-X - 2.5, -3.6, -4.8), (0, 0, 1), (0, 1, 0))
-    return Thing((Sheet(screen, (9.4, 3.7), paint.landscape, (0.036, 0.036), glow=1.0, fine=0.5, sink=0.2),))
+    return Thing((Sheet(screen, (9.4, 3.7), paint.landscape, (0.05, 0.05), glow=1.0, fine=0.5, sink=0.2),))
 
 
 def framed(corner: tuple, across: tuple, size: tuple, coat: Paint, tint: str, cell: float = 0.0056) -> Thing:
