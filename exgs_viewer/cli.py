@@ -295,11 +295,13 @@ class Doctor:
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure time and memory of every stage, several runs each, on this machine.
+    """Measure time and memory of every stage on this machine.
 
-    exgs bench
-    exgs bench garden.ply --cameras cameras.json --size 1920x1080
-    exgs bench garden.ply --json > figures.json
+    Every figure is the median of several runs.
+
+        exgs bench
+        exgs bench garden.ply --cameras cameras.json --size 1920x1080
+        exgs bench garden.ply --json > figures.json
     """
 
     scene: Positional[str] = DEMO
