@@ -21,7 +21,8 @@ from exgs_viewer.restore import Stale, never
 from exgs_viewer.settings import RestoreSettings
 
 HEIGHT = 540
-"""Shorter picture side, pixels, for which the levels below are meant; they move with the size in whole octaves."""
+"""Picture height, pixels, for which the levels below are meant; they move with it in whole octaves. The height, since
+the field of view is a vertical one: a narrow pane shows its splats no smaller."""
 PEPPER_LEVELS = 2
 """Levels of halving up to which a hole counts as fine: about 4 pixels wide."""
 NARROW_LEVELS = 4
@@ -90,7 +91,7 @@ def pyramid(alpha: Tensor) -> list[Tensor]:
 def missing_coverage(coverage: list[Tensor]) -> Tensor:
     """[1, 1, H, W] in [0, 1 - alpha]. What each pixel lacks to the coverage that it should have."""
     alpha = coverage[0]
-    octave = round(math.log2(max(1, min(alpha.shape[2:])) / HEIGHT))
+    octave = round(math.log2(max(1, alpha.shape[2]) / HEIGHT))
     last = len(coverage) - 1
     pepper, narrow, wide, around = (
         min(max(1, level + octave), last) for level in (PEPPER_LEVELS, NARROW_LEVELS, WIDE_LEVEL, AROUND)

@@ -153,6 +153,15 @@ def test_a_mirrored_picture_is_restored_mirrored():
     assert_close(mirrored.flip(1), FILL.restore(torn, alpha, FULL), rtol=0, atol=1e-5)
 
 
+def test_a_narrow_pane_is_filled_like_the_picture_it_shows_a_part_of():
+    """Side by side, a pane keeps its height and so the size of its splats and holes."""
+    whole, alpha = gradient(1080, 1440), specks(270, 360, 0.2).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    torn, middle = whole * alpha[..., None], slice(540, 900)
+    wide = FILL.restore(torn, alpha, FULL)[:, middle]
+    narrow = FILL.restore(torn[:, middle], alpha[:, middle], FULL)
+    assert psnr(narrow, whole[:, middle]) > psnr(wide, whole[:, middle]) - 1 > psnr(torn, whole) + 10
+
+
 def test_the_restorer_opens_by_name_and_says_what_it_is():
     restorer = open_restorer("inpaint")
     assert restorer.name == "inpaint" and "push-pull" in restorer.label
