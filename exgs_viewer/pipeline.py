@@ -25,7 +25,7 @@ def compress(
     """The round(N * keep) Gaussians that matter most (ExGS 4.1): score, rank, cut, amplify."""
     significance = score(cloud, renderer, cameras, report)  # [N]
     order = rank(cloud, significance, settings.voxel_size)  # [N]
-    return cut(cloud.take(order), settings)
+    return cut(cloud.take(order.to(cloud.device)), settings)
 
 
 def cut(ranked: GaussianCloud, settings: CompressionSettings) -> GaussianCloud:
