@@ -28,12 +28,14 @@ def compress(
     return cut(cloud.take(order.to(cloud.device)), settings)
 
 
-def cut(ranked: GaussianCloud, settings: CompressionSettings) -> GaussianCloud:
+def cut(ranked: GaussianCloud, settings: CompressionSettings, order: Tensor | None = None) -> GaussianCloud:
     """The first Gaussians of a cloud that is already in the order of `rank`: cheap enough for a moving slider.
 
-    Shares memory with `ranked` but for the amplified scales.
+    Shares memory with `ranked` but for the amplified scales. Where `order` [N] is given, the first ones of that
+    order are copied instead.
     """
-    kept = ranked.take(slice(0, keep_count(len(ranked), settings.keep))).with_sh_degree(settings.sh_degree)
+    count = keep_count(len(ranked), settings.keep)
+    kept = ranked.with_sh_degree(settings.sh_degree).take(slice(0, count) if order is None else order[:count])
     if settings.amplification == 1.0:
         return kept
     return kept.replaced(scales=kept.scales * settings.amplification)

@@ -264,8 +264,8 @@ class Engine:
         if compression.voxel_size in (ranked.voxel_size, self._refused_voxel) or "rank" in self._jobs.names():
             return
         self._jobs.cancel("model", "size")  # Of an order that is on its way out; and they would not make way.
-        scene = replace(self._opened.scene, cloud=ranked.cloud)
-        self._jobs.submit("rank", lambda report: work.rank(stages, scene, ranked.significance, compression, report))
+        scene, voxel_size = self._opened.scene, compression.voxel_size
+        self._jobs.submit("rank", lambda report: work.rank_again(stages, ranked, scene, voxel_size, report))
 
     def _encode(self, view: ViewState) -> None:
         """Once the sliders have come to rest, the exact size is due."""

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from exgs_viewer.app import compose
 from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Side, ViewState, sides_of
-from exgs_viewer.pipeline import cut
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.scene.camera import Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -131,7 +130,7 @@ class Frames:
     def _selection(self, ranked: Ranked, compression: CompressionSettings) -> GaussianCloud:
         key = (ranked, drawn_settings(compression))
         if self._cut is None or self._cut[0] != key:
-            self._cut = (key, cut(ranked.cloud, compression))
+            self._cut = (key, ranked.kept(compression))
         return self._cut[1]
 
     def _measured(self, request: FrameRequest) -> dict[Side, float]:

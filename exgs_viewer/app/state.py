@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from exgs_viewer.pipeline import cut
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Camera, Size, Vector
@@ -68,13 +69,19 @@ def sides_of(view: ViewState, ready: bool = True) -> tuple[Side, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """A scene's cloud in the order of importance: every prefix is a selection."""
+    """A scene's cloud and its order of importance: every prefix is a selection."""
 
     cloud: GaussianCloud
     significance: Any
     """[N] float32, in the same order."""
     voxel_size: float
     """The voxel size of the ranking, as asked for."""
+    order: Any = None
+    """[N] int64 where the cloud lies in an older order and this is the one that counts; None where it lies in it."""
+
+    def kept(self, compression: CompressionSettings) -> GaussianCloud:
+        """What `compression` leaves of it."""
+        return cut(self.cloud, compression, self.order)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_ke
 from exgs_viewer.app.stages import SizeModel, Stages
 from exgs_viewer.app.state import FrameRequest, Ranked, Repaired, Saved
 from exgs_viewer.errors import BackendError, ExgsError
-from exgs_viewer.pipeline import cut, restore
+from exgs_viewer.pipeline import restore
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
 from exgs_viewer.scene import Scene
@@ -99,16 +99,24 @@ def rank(stages: Stages, scene: Scene, significance: Any, compression: Compressi
     return Ranking(scene, ranked)
 
 
+def rank_again(stages: Stages, ranked: Ranked, scene: Scene, voxel_size: float, report: Report) -> Ranking:
+    """Another order for a ranked cloud, which itself stays as it is: quick enough to follow a slider."""
+    report(0.5, "Ranking the Gaussians")
+    order = stages.rank(ranked.cloud, ranked.significance, voxel_size).to(ranked.cloud.device)
+    return Ranking(scene, replace(ranked, voxel_size=voxel_size, order=order))
+
+
 def model_sizes(stages: Stages, ranked: Ranked, report: Report) -> Modelled:
     """Sample what the bytes of a ranking will be."""
-    return Modelled(ranked, stages.size_model(ranked.cloud, report))
+    whole = ranked.cloud if ranked.order is None else ranked.cloud.take(ranked.order)
+    return Modelled(ranked, stages.size_model(whole, report))
 
 
 def measure_size(
     stages: Stages, ranked: Ranked, compression: CompressionSettings, meta: dict[str, Any], report: Report
 ) -> Sized:
     """Encode what `compression` leaves, only to know its bytes."""
-    kept = cut(ranked.cloud, compression)
+    kept = ranked.kept(compression)
     return Sized(ranked, compression, len(kept), stages.encode(kept, meta, report))
 
 
@@ -122,7 +130,7 @@ def save(
     stages: Stages, path: Path, ranked: Ranked, compression: CompressionSettings, meta: dict[str, Any], report: Report
 ) -> Saved:
     """Write the compressed scene and read it back."""
-    return Saved(path, stages.write(path, cut(ranked.cloud, compression), meta, report))
+    return Saved(path, stages.write(path, ranked.kept(compression), meta, report))
 
 
 @dataclass(frozen=True, eq=False)

@@ -261,6 +261,20 @@ def test_the_ranking_follows_the_voxel_slider_while_it_moves(stand, view):
         assert stand.engine._ranked.voxel_size == voxel_size
 
 
+def test_a_new_ranking_chooses_others_and_draws_the_original_no_more(stand, view):
+    opened(stand)
+    wide = replace(view, layout="wipe")
+    stand.rest(wide)
+    original = stand.engine.scene.cloud
+    stages = stand.engine._stages
+    stand.engine._stages = replace(stages, rank=lambda cloud, score, voxel: torch.argsort(score, stable=True))
+    stand.renderer.drawn.clear()
+    stand.rest(replace(wide, compression=CompressionSettings(keep=0.1, voxel_size=0.5)))
+    assert original not in [cloud for cloud, _, _ in stand.renderer.drawn]
+    least = stand.renderer.drawn[-1][0].sh[:, 0, 0]
+    assert least.sort().values.tolist() == list(range(100))
+
+
 def test_cancelling_the_scoring_leaves_the_original_and_it_can_be_asked_for_again(stand, view):
     entered, hold = threading.Event(), threading.Event()
     score = stand.engine._stages.score
