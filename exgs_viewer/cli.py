@@ -419,14 +419,10 @@ def _compressed(
 ) -> GaussianCloud:
     """The same steps as pipeline.compress, each timed, with scores remembered from the last time."""
     from exgs_viewer import pipeline
-    from exgs_viewer.compress.scores import cached_score
     from exgs_viewer.compress.select import rank
-    from exgs_viewer.scene.views import scoring_views
 
     with timed(seconds, "score"), progress() as report:
-        report(0.0, "looking for views of the scene")
-        cameras = scoring_views(scene.cloud, scene.up)
-        significance = cached_score(scene.cloud.to(renderer.device), renderer, cameras, report)
+        significance = pipeline.judge(scene.cloud.to(renderer.device), scene.up, renderer, report)
     with timed(seconds, "select"):
         return pipeline.cut(scene.cloud.take(rank(scene.cloud, significance, settings.voxel_size)), settings)
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from exgs_viewer.compress.scores import score
+from exgs_viewer.compress.scores import cached_score, score
 from exgs_viewer.compress.select import keep_count, rank
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer, Stale, never
-from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.scene.camera import Camera, Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.views import scoring_views
 from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, quiet
 
 
@@ -26,6 +27,12 @@ def compress(
     significance = score(cloud, renderer, cameras, report)  # [N]
     order = rank(cloud, significance, settings.voxel_size)  # [N]
     return cut(cloud.take(order.to(cloud.device)), settings)
+
+
+def judge(cloud: GaussianCloud, up: Vector, renderer: Renderer, report: Report = quiet) -> Tensor:
+    """Significance [N] from views made of the scene alone, remembered for the next time the same scene is judged."""
+    report(0.0, "Choosing views to judge the scene from")
+    return cached_score(cloud, renderer, scoring_views(cloud, up), report)
 
 
 def cut(ranked: GaussianCloud, settings: CompressionSettings, order: Tensor | None = None) -> GaussianCloud:

@@ -176,7 +176,7 @@ def test_a_compression_that_fails_leaves_the_old_file(capsys, tmp_path, scene, m
     out = tmp_path / "small.exgs"
     out.write_bytes(b"precious")
     monkeypatch.setattr("exgs_viewer.settings.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
-    monkeypatch.setattr("exgs_viewer.compress.scores.cached_score", lambda cloud, *_: cloud.opacities)
+    monkeypatch.setattr("exgs_viewer.pipeline.cached_score", lambda cloud, *_: cloud.opacities)
     assert "No space left" in mistake(capsys, "compress", scene, "-o", out)
     assert out.read_bytes() == b"precious"
 

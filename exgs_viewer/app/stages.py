@@ -52,15 +52,11 @@ class Stages:
 def real_stages() -> Stages:
     """The functions of this program. Imported late: the window stands before they are loaded."""
     from exgs_viewer.compress.codec import size_model
-    from exgs_viewer.compress.scores import cached_score
     from exgs_viewer.compress.select import rank
     from exgs_viewer.images import write_png
+    from exgs_viewer.pipeline import judge
     from exgs_viewer.scene import exgs
-    from exgs_viewer.scene.views import extent, first_view, guess_up, scoring_views
-
-    def score(cloud: GaussianCloud, up: Vector, renderer: Renderer, report: Report) -> Tensor:
-        report(0.0, "Choosing views to judge the scene from")
-        return cached_score(cloud, renderer, scoring_views(cloud, up), report)
+    from exgs_viewer.scene.views import extent, first_view, guess_up
 
     return Stages(
         open_renderer=open_renderer,
@@ -69,7 +65,7 @@ def real_stages() -> Stages:
         guess_up=guess_up,
         first_view=first_view,
         extent=extent,
-        score=score,
+        score=judge,
         rank=rank,
         size_model=size_model,
         encode=lambda cloud, meta, report: len(exgs.encode(cloud, meta, report)),

@@ -21,7 +21,7 @@ from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.settings import RenderSettings, Report, quiet
 
 PARTS = 8
-"""Runs into which sorting and binning are split; more than threads, so that a busy core does not hold up the rest."""
+"""Runs into which binning is split; more than threads, so that a busy core does not hold up the rest."""
 
 
 def open(report: Report = quiet) -> CpuRenderer:
@@ -50,7 +50,8 @@ class CpuRenderer:
             lists = _list_tiles(self._scratch, cloud, camera, size, settings)
             background = np.asarray(settings.background, np.float32)
             picture = (color.numpy(), alpha.numpy(), depth.numpy())
-            raster.draw(lists.splats, lists.offsets, lists.owners, _workers(), lists.tiles_x, background, *picture)
+            threads = numba.get_num_threads()
+            raster.draw(lists.splats, lists.offsets, lists.owners, threads, lists.tiles_x, background, *picture)
         return RenderOutput(color, alpha, depth, settings.background)
 
     def significance(
@@ -64,7 +65,7 @@ class CpuRenderer:
             with self._lock:
                 lists = _list_tiles(self._scratch, cloud, camera, size, RenderSettings(sh_degree=0))
                 seen = self._scratch.array("seen", (lists.pairs, 3), np.float32)
-                kernel_input = (lists.splats, lists.offsets, lists.owners, _workers(), lists.tiles_x)
+                kernel_input = (lists.splats, lists.offsets, lists.owners, numba.get_num_threads(), lists.tiles_x)
                 raster.measure(*kernel_input, *size, seen)
                 raster.collect(seen, lists.owners, lists.pairs, lists.ids, hits, weight, peak)
         return Significance(*(torch.from_numpy(values.astype(np.float32)) for values in (hits, weight, peak)))
@@ -131,16 +132,12 @@ def _sh_rows(cloud: GaussianCloud) -> np.ndarray:
 
 
 def _view_constants(camera: Camera, size: Size, near: float) -> np.ndarray:
-    """[24] float32, laid out as cpu_project.project wants it."""
+    """[21] float32, laid out as cpu_project.project wants it."""
     (width, height), focal = size, camera.focal(size)
     matrix = camera.world_to_camera().numpy()
-    view = np.zeros(24, np.float32)
+    view = np.empty(21, np.float32)
     view[:9], view[9:12] = matrix[:3, :3].ravel(), matrix[:3, 3]
     # The Jacobian is taken at most 1.3 half fields of view off the axis (Kerbl et al. 2023).
     view[12:18] = focal, width / 2, height / 2, 0.65 * width / focal, 0.65 * height / focal, near
     view[18:21] = camera.position
     return view
-
-
-def _workers() -> int:
-    return numba.get_num_threads()

@@ -18,7 +18,7 @@ TILE = 16
 BLOCK = 2048
 """Gaussians that one task projects; their survivors lie together in the staging rows of the block."""
 FIELDS = 16
-"""float32 values of a splat: exactly one cache line, since rows are gathered in depth order."""
+"""float32 values of a splat: exactly one cache line, since rows are fetched one by one, in depth order."""
 
 X, Y, A, B, C, OPACITY, RED, GREEN, BLUE, DEPTH, TAU, RADIUS_X, RADIUS_Y, INVERSE_C, CURVE, TALLEST = range(FIELDS)
 """Columns of a splat: centre (px), conic a b c of a dx^2 + 2 b dx dy + c dy^2, opacity, colour, depth (world units),
@@ -59,7 +59,7 @@ def sh_basis(x, y, z, degree, basis):
 def project(means, scales, quats, opacities, sh, degree, view, width, height, staging, places, boxes, keys, counts):
     """Project every Gaussian; survivors of culling go to their block's staging rows.
 
-    view [24]: world-to-camera rotation (9, rows), translation (3), focal, cx, cy, limit x, limit y, near, camera
+    view [21]: world-to-camera rotation (9, rows), translation (3), focal, cx, cy, limit x, limit y, near, camera
     position (3). staging [N, FIELDS], places [N] which Gaussian a staging row is, boxes [N] tiles in its bounding box,
     keys [N] uint64 (depth bits, staging row), counts [blocks] survivors.
     """
