@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import Report, quiet, user_folder, write_atomically
 
+_log = logging.getLogger(__name__)
 SCORING_SIZE: Size = (480, 360)
 """Pictures that are counted, pixels: the size at which compression.md measured eq. 7."""
 CACHE_FILES = 32
@@ -41,11 +43,19 @@ def cached_score(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Cam
     if remembered is not None:
         return remembered
     significance = score(cloud, renderer, cameras, report)
+    _remember(path, significance)
+    return significance
+
+
+def _remember(path: Path, significance: Tensor) -> None:
+    """Keep scores for the next time. A full or read-only disk only means that there is none."""
     buffer = io.BytesIO()
     np.save(buffer, significance.numpy(), allow_pickle=False)
-    write_atomically(path, buffer.getvalue())
-    _forget_oldest(path.parent)
-    return significance
+    try:
+        write_atomically(path, buffer.getvalue())
+        _forget_oldest(path.parent)
+    except OSError as error:
+        _log.warning("%s: scores are not remembered (%s).", path, error.strerror)
 
 
 def _with_unseen(hits: Tensor, cloud: GaussianCloud) -> Tensor:

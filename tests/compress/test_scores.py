@@ -65,6 +65,16 @@ def test_a_damaged_cache_file_is_scored_again(cloud):
     assert renderer.calls == 2
 
 
+def test_a_full_disk_costs_only_the_memory(cloud, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scores, "write_atomically", full)
+    renderer = CountingRenderer()
+    first, second = (scores.cached_score(cloud, renderer, CAMERAS) for _ in range(2))
+    assert first.equal(second) and renderer.calls == 2
+
+
 def test_old_scores_are_forgotten(monkeypatch):
     monkeypatch.setattr(scores, "CACHE_FILES", 3)
     for seed in range(5):
