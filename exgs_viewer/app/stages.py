@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.render import Renderer, open_renderer
 from exgs_viewer.restore import Restorer, open_restorer
 from exgs_viewer.scene import Scene, open_scene
@@ -36,7 +37,9 @@ class Stages:
     extent: Callable[[GaussianCloud], float]
     score: Callable[[GaussianCloud, Vector, Renderer, Report], Tensor]
     """[N] significance."""
-    rank: Callable[[GaussianCloud, Tensor, float], Tensor]
+    best_first: Callable[[GaussianCloud, Tensor], BestFirst]
+    """A cloud sorted by its significance [N]."""
+    rank: Callable[[BestFirst, float], Tensor]
     """[N] int64, most important first, for a voxel size."""
     size_model: Callable[[GaussianCloud, Report], SizeModel]
     encode: Callable[[GaussianCloud, dict[str, Any], Report], int]
@@ -52,7 +55,7 @@ class Stages:
 def real_stages() -> Stages:
     """The functions of this program. Imported late: the window stands before they are loaded."""
     from exgs_viewer.compress.codec import size_model
-    from exgs_viewer.compress.select import rank
+    from exgs_viewer.compress.select import best_first, nested_order
     from exgs_viewer.images import write_png
     from exgs_viewer.pipeline import judge
     from exgs_viewer.scene import exgs
@@ -66,7 +69,8 @@ def real_stages() -> Stages:
         first_view=first_view,
         extent=extent,
         score=judge,
-        rank=rank,
+        best_first=best_first,
+        rank=nested_order,
         size_model=size_model,
         encode=lambda cloud, meta, report: len(exgs.encode(cloud, meta, report)),
         metadata=exgs.metadata,

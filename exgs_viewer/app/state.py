@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.pipeline import cut
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene import Scene
@@ -72,8 +73,8 @@ class Ranked:
     """A scene's cloud and its order of importance: every prefix is a selection."""
 
     cloud: GaussianCloud
-    significance: Any
-    """[N] float32, in the same order."""
+    best_first: BestFirst
+    """The same cloud by significance alone, for rankings with other voxels."""
     voxel_size: float
     """The voxel size of the ranking, as asked for."""
     order: Any = None

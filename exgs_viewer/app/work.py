@@ -94,20 +94,22 @@ def score(
 def rank(stages: Stages, scene: Scene, significance: Any, compression: CompressionSettings, report: Report) -> Ranking:
     """Put the Gaussians in order of importance for the voxel size of `compression`."""
     report(0.97, "Ranking the Gaussians")
-    order = stages.rank(scene.cloud, significance, compression.voxel_size)
-    ranked = Ranked(scene.cloud.take(order.to(scene.cloud.device)), significance[order], compression.voxel_size)
-    return Ranking(scene, ranked)
+    by_significance = stages.best_first(scene.cloud, significance)
+    order = stages.rank(by_significance, compression.voxel_size)
+    cloud = scene.cloud.take(order.to(scene.cloud.device))
+    return Ranking(scene, Ranked(cloud, by_significance.moved(order), compression.voxel_size))
 
 
 def rank_again(stages: Stages, ranked: Ranked, scene: Scene, voxel_size: float, report: Report) -> Ranking:
     """Another order for a ranked cloud, which itself stays as it is: quick enough to follow a slider."""
     report(0.5, "Ranking the Gaussians")
-    order = stages.rank(ranked.cloud, ranked.significance, voxel_size).to(ranked.cloud.device)
+    order = stages.rank(ranked.best_first, voxel_size).to(ranked.cloud.device)
     return Ranking(scene, replace(ranked, voxel_size=voxel_size, order=order))
 
 
 def model_sizes(stages: Stages, ranked: Ranked, report: Report) -> Modelled:
     """Sample what the bytes of a ranking will be."""
+    report(0.0, "Estimating sizes")  # Waits here while a slider moves: what follows touches the whole scene.
     whole = ranked.cloud if ranked.order is None else ranked.cloud.take(ranked.order)
     return Modelled(ranked, stages.size_model(whole, report))
 
@@ -116,6 +118,7 @@ def measure_size(
     stages: Stages, ranked: Ranked, compression: CompressionSettings, meta: dict[str, Any], report: Report
 ) -> Sized:
     """Encode what `compression` leaves, only to know its bytes."""
+    report(0.0, "Encoding")
     kept = ranked.kept(compression)
     return Sized(ranked, compression, len(kept), stages.encode(kept, meta, report))
 

@@ -11,6 +11,7 @@ import torch
 from exgs_viewer.app.engine import Engine
 from exgs_viewer.app.stages import Stages
 from exgs_viewer.app.state import SceneOpened, Scored, ViewState
+from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.errors import SceneError
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene import Scene
@@ -28,6 +29,12 @@ def plain_cloud(n: int) -> GaussianCloud:
     quats = torch.zeros(n, 4)
     quats[:, 0] = 1
     return GaussianCloud(torch.zeros(n, 3), torch.ones(n, 3), quats, torch.ones(n), sh)
+
+
+def by_significance(cloud: GaussianCloud, significance: torch.Tensor) -> BestFirst:
+    """As select.best_first, without looking at the scene."""
+    index = torch.argsort(significance, descending=True, stable=True).numpy()
+    return BestFirst(index, cloud.means.numpy()[index], 2.0)
 
 
 @dataclass
@@ -174,7 +181,8 @@ def stand():
         first_view=lambda cloud, up, cameras: look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), up),
         extent=lambda cloud: 2.0,
         score=lambda cloud, up, renderer, report: cloud.sh[:, 0, 0].clone(),
-        rank=lambda cloud, significance, voxel: torch.argsort(significance, descending=True, stable=True),
+        best_first=by_significance,
+        rank=lambda best_first, voxel: torch.from_numpy(best_first.index),
         size_model=lambda cloud, report: FakeModel(),
         encode=lambda cloud, meta, report: 10 * len(cloud),
         metadata=lambda scene, compression: {"compression": asdict(compression), "camera": scene.cameras[0]},

@@ -267,7 +267,7 @@ def test_a_new_ranking_chooses_others_and_draws_the_original_no_more(stand, view
     stand.rest(wide)
     original = stand.engine.scene.cloud
     stages = stand.engine._stages
-    stand.engine._stages = replace(stages, rank=lambda cloud, score, voxel: torch.argsort(score, stable=True))
+    stand.engine._stages = replace(stages, rank=lambda best, voxel: torch.from_numpy(best.index[::-1].copy()))
     stand.renderer.drawn.clear()
     stand.rest(replace(wide, compression=CompressionSettings(keep=0.1, voxel_size=0.5)))
     assert original not in [cloud for cloud, _, _ in stand.renderer.drawn]

@@ -13,12 +13,12 @@ from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene.camera import look_at
 from exgs_viewer.settings import CompressionSettings, RenderSettings
 
-from .conftest import FakeRenderer, plain_cloud
+from .conftest import FakeRenderer, by_significance, plain_cloud
 
 CLOUD = plain_cloud(1000)
 REQUEST = FrameRequest(
     original=CLOUD,
-    ranked=Ranked(CLOUD, torch.zeros(1000), 0.0),
+    ranked=Ranked(CLOUD, by_significance(CLOUD, torch.zeros(1000)), 0.0),
     camera=look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)),
     size=(90, 60),
     sides=("original", "compressed"),

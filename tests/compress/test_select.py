@@ -74,3 +74,25 @@ def test_positions_beyond_the_voxel_grid_share_its_border():
     cloud = random_cloud(50, sh_degree=0)
     far = cloud.replaced(means=cloud.means * 1e6)
     assert select.rank(far, torch.rand(50), 1e-3).sort().values.equal(torch.arange(50))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), edge=st.floats(0.02, 3.0), n=st.integers(1, 400))
+def test_a_rearranged_cloud_is_ranked_as_before(seed, edge, n):
+    """The window ranks a cloud again that lies in the order of an older ranking."""
+    cloud = random_cloud(n, seed, sh_degree=0)
+    significance = torch.rand(n, generator=torch.Generator().manual_seed(seed))
+    before = select.best_first(cloud, significance)
+    older = select.nested_order(before, 0.7)
+    again = select.nested_order(before.moved(older), edge)
+    assert older[again].equal(select.rank(cloud, significance, edge))
+
+
+def test_more_voxels_than_the_table_starts_with_are_told_apart():
+    cloud = random_cloud(30_000, sh_degree=0)
+    voxel, place, count = select._group(cloud.means.numpy(), 0.001)
+    cells = np.floor(cloud.means.numpy() / 0.001).astype(np.int64)
+    _, inverse, population = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
+    assert len(count) == len(population) > 1 << 14
+    assert (count[voxel] == population[inverse.ravel()]).all()
+    assert (place < count[voxel]).all()
