@@ -33,6 +33,18 @@ def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
     return torch.cat(list(pictures), dim=1)
 
 
+def enlarged(output: RenderOutput, size: Size) -> RenderOutput:
+    """A picture drawn smaller, smoothly brought to `size`."""
+    width, height = size
+    if output.alpha.shape == (height, width):
+        return output
+    parts = torch.cat([output.color, output.alpha[..., None], output.depth[..., None]], dim=2).permute(
+        2, 0, 1
+    )  # [5, h, w]
+    parts = torch.nn.functional.interpolate(parts[None], (height, width), mode="bilinear")[0].permute(1, 2, 0)
+    return RenderOutput(parts[..., :3], parts[..., 3], parts[..., 4], output.background)
+
+
 def difference(first: Tensor, second: Tensor, gain: float) -> Tensor:
     """[H, W, 3] twice -> [H, W, 3] in [0, 1]: absolute difference times `gain`."""
     return ((first - second).abs() * gain).clamp_(0, 1)

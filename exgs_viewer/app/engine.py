@@ -38,7 +38,7 @@ from exgs_viewer.pipeline import restore
 from exgs_viewer.render import Renderer
 from exgs_viewer.restore import Restorer
 from exgs_viewer.scene import Scene
-from exgs_viewer.scene.camera import Size, Vector
+from exgs_viewer.scene.camera import Vector
 from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
 
 REST = 0.15
@@ -71,7 +71,7 @@ class Engine:
         self._frames: Frames | None = None
         self._events: list[Event] = []
         self._costs: dict[Side, pace.Cost] = {}
-        self._scale = 1.0
+        self._draft = pace.FULL
         self._view: ViewState | None = None
         self._moved_at = self._changed_at = self._touched_at = self._stirred_at = LONG_AGO
         self._take_scene(None)
@@ -131,7 +131,12 @@ class Engine:
     @property
     def settled(self) -> bool:
         """Whether the full, measured picture of the last view is there, its size exact, and nothing remains to do."""
-        if self._frame is None or self._frame.request != self._requested or self._requested.draft or self.busy:
+        if (
+            self._frame is None
+            or self._frame.request != self._requested
+            or not self._requested.draft.whole
+            or self.busy
+        ):
             return False
         return not self.ready or (self._requested.measure and not self._sizes.missing(self._view.compression))
 
@@ -160,7 +165,7 @@ class Engine:
         """Draw `view` at its size in the background and write it as PNG with `meta` inside."""
         if self._opened is None or self._renderer is None or view.camera is None:
             raise BackendError("There is no picture to save yet; open a scene first.")
-        request = self._request(view, view.size)
+        request = self._request(view, pace.FULL)
         tools = work.Tools(self._stages, self._renderer, lambda: self._restorer_for(view.restore))
         self._jobs.submit("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
 
@@ -214,32 +219,33 @@ class Engine:
 
     def _wanted(self, view: ViewState, now: float) -> FrameRequest:
         at_rest = now - max(self._moved_at, self._changed_at) >= REST
-        request = self._request(view, view.size if at_rest else self._draft_size(view, now))
-        measure = self.ready and not request.draft and now - self._touched_at >= MEASURE and self._on_screen(request)
+        request = self._request(view, pace.FULL if at_rest else self._affordable(view, now))
+        measure = self.ready and request.draft.whole and now - self._touched_at >= MEASURE and self._on_screen(request)
         return replace(request, measure=measure)
 
     def _on_screen(self, request: FrameRequest) -> bool:
         """Whether the picture of `request` is there already, measured or not."""
         return self._frame is not None and replace(self._frame.request, measure=request.measure) == request
 
-    def _request(self, view: ViewState, size: Size) -> FrameRequest:
-        request = request_for(self._opened.scene.cloud, self._ranked, view, size)
+    def _request(self, view: ViewState, draft: pace.Draft) -> FrameRequest:
+        request = request_for(self._opened.scene.cloud, self._ranked, view, draft)
         wanted = self._repaired and "restored" in request.sides
         fits = wanted and self._repaired.key == work.repair_key(request, view.restore)
         return replace(request, repaired=self._repaired if fits else None)
 
-    def _draft_size(self, view: ViewState, now: float) -> Size:
-        """The size that keeps up with what moves; the full one where that is quick enough."""
+    def _affordable(self, view: ViewState, now: float) -> pace.Draft:
+        """The draft that keeps up with what moves; the full picture where that is quick enough."""
         sides = sides_of(view, self.ready)
         drawn = {"compressed" if side == "restored" else side for side in sides}
         if now - self._moved_at >= REST:
             drawn.discard("original")  # Only the slider moves; the original's picture is still there.
         costs = [self._costs[side].at(self._count(side, view)) for side in drawn if side in self._costs]
         if not costs:
-            return view.size
+            return pace.FULL
         panes = len(sides) if view.layout == "side" else 1
-        self._scale = pace.draft_scale(costs, (max(1, view.size[0] // panes), view.size[1]), self._scale)
-        return pace.scaled(view.size, self._scale)
+        size, drafts = (max(1, view.size[0] // panes), view.size[1]), pace.DRAFTS if self.ready else pace.UNRANKED
+        self._draft = pace.draft(costs, size, self._draft, drafts)
+        return self._draft
 
     def _count(self, side: Side, view: ViewState) -> int:
         total = len(self._opened.scene.cloud)
@@ -251,7 +257,7 @@ class Engine:
         if frame is None or "restored" not in frame.request.sides or frame.request.repaired is not None:
             return
         key = work.repair_key(frame.request, settings)
-        if frame.request.draft or key == self._repair_asked or not self._on_screen(self._requested):
+        if not frame.request.draft.whole or key == self._repair_asked or not self._on_screen(self._requested):
             return
         self._repair_asked = key
         self._repairing.submit(work.RestoreRequest(key, frame.outputs["restored"], settings))
@@ -358,7 +364,7 @@ class Engine:
                 self._events.append(RendererReady(renderer.label))
             case "open", opened:
                 self._take_scene(opened)
-                self._costs, self._scale = {}, 1.0
+                self._costs, self._draft = {}, pace.FULL
                 self._events.append(SceneOpened(opened.scene, opened.camera, opened.up, opened.extent, done.seconds))
             case "score" | "rank", ranking:
                 self._take_ranking(ranking, done)

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from exgs_viewer.app import compose
+from exgs_viewer.app.pace import FULL, Draft
 from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Side, ViewState, sides_of
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.scene.camera import Size, Vector
@@ -31,8 +32,8 @@ class Timing:
     seconds: float
 
 
-def request_for(original: GaussianCloud, ranked: Ranked | None, view: ViewState, size: Size) -> FrameRequest:
-    """What has to be drawn to show `view` with `size` pixels; without a ranking that is the original alone."""
+def request_for(original: GaussianCloud, ranked: Ranked | None, view: ViewState, draft: Draft = FULL) -> FrameRequest:
+    """What has to be drawn to show `view`; without a ranking that is the original alone."""
     sides = sides_of(view, ranked is not None)
     panes = len(sides) if view.layout == "side" else 1
     return FrameRequest(
@@ -40,7 +41,7 @@ def request_for(original: GaussianCloud, ranked: Ranked | None, view: ViewState,
         ranked=ranked,
         camera=view.camera,
         # Panes of one width: then the sides share their pictures with the measurement.
-        size=(max(panes, size[0] - size[0] % panes), size[1]),
+        size=(max(panes, view.size[0] - view.size[0] % panes), view.size[1]),
         sides=sides,
         layout=view.layout if len(sides) > 1 else "single",
         wipe=view.wipe if view.layout == "wipe" else 0.5,
@@ -48,7 +49,7 @@ def request_for(original: GaussianCloud, ranked: Ranked | None, view: ViewState,
         mode=view.mode,
         compression=view.compression,
         render=view.render,
-        draft=size != view.size,
+        draft=draft,
     )
 
 
@@ -59,12 +60,12 @@ def pane_size(request: FrameRequest, side: Side) -> Size:
     return compose.pane_sizes(request.size, len(request.sides))[request.sides.index(side)]
 
 
-def picture_key(request: FrameRequest, side: Side, size: Size | None = None) -> tuple:
+def picture_key(request: FrameRequest, side: Side, size: Size | None = None, share: float = 1.0) -> tuple:
     """What a rendered picture depends on; equal keys mean equal pictures."""
-    size = size or pane_size(request, side)
+    where = (request.camera, size or pane_size(request, side), share, request.render)
     if side == "original":
-        return (request.original, None, request.camera, size, request.render)
-    return (request.ranked, drawn_settings(request.compression), request.camera, size, request.render)
+        return (request.original, None, *where)
+    return (request.ranked, drawn_settings(request.compression), *where)
 
 
 def drawn_settings(compression: CompressionSettings) -> CompressionSettings:
@@ -85,7 +86,8 @@ class Frames:
     def draw(self, request: FrameRequest) -> tuple[Frame, list[Timing]]:
         """The finished picture, and what drawing its parts took (nothing for parts that were still there)."""
         began, self._timings = time.perf_counter(), []
-        outputs = {side: self._shown(request, side) for side in request.sides}
+        whole = request.draft.whole or any(self._key_at_rest(request, side) in self._pictures for side in request.sides)
+        outputs = {side: self._shown(request, side, whole) for side in request.sides}
         pixels = _pixels(compose_layout(request, outputs), self._as_bytes)
         psnr = self._measured(request) if request.measure else {}
         frame = Frame(
@@ -107,19 +109,34 @@ class Frames:
     def _honest(self, request: FrameRequest, side: Side) -> Side:
         return "compressed" if side == "restored" and request.repaired is None else side
 
-    def _shown(self, request: FrameRequest, side: Side) -> RenderOutput:
-        if side != "restored":
-            return self._picture(request, side, pane_size(request, side))
-        output = self._picture(request, "compressed", pane_size(request, "restored"))
-        return output if request.repaired is None else replace(output, color=request.repaired.picture)
+    def _shown(self, request: FrameRequest, side: Side, whole: bool) -> RenderOutput:
+        """The picture of one pane: the finished one where that is there or due, else a draft of it.
 
-    def _picture(self, request: FrameRequest, side: Side, size: Size) -> RenderOutput:
-        key = picture_key(request, side, size)
+        Where one pane has its finished picture (`whole`), the drafts of the others are enlarged to match: what does not
+        change stays sharp while a slider moves.
+        """
+        drawn: Side = "compressed" if side == "restored" else side
+        size = pane_size(request, side)
+        if request.draft.whole or self._key_at_rest(request, side) in self._pictures:
+            output = self._picture(request, drawn, size)
+            repaired = request.repaired if side == "restored" else None
+            return output if repaired is None else replace(output, color=repaired.picture)
+        output = self._picture(request, drawn, request.draft.size(size), request.draft)
+        return compose.enlarged(output, size) if whole else output
+
+    def _key_at_rest(self, request: FrameRequest, side: Side) -> tuple:
+        return picture_key(request, "compressed" if side == "restored" else side, pane_size(request, side))
+
+    def _picture(self, request: FrameRequest, side: Side, size: Size, draft: Draft = FULL) -> RenderOutput:
+        cloud = request.original if side == "original" else self._selection(request.ranked, request.compression)
+        count = draft.count(len(cloud))
+        key = picture_key(request, side, size, count / len(cloud))
         if key in self._pictures:
             self._pictures.move_to_end(key)
             return self._pictures[key]
         began = time.perf_counter()
-        cloud = request.original if side == "original" else self._selection(request.ranked, request.compression)
+        if count < len(cloud):
+            cloud = cloud.take(slice(0, count))
         output = self._renderer.render(cloud, request.camera, size, request.render)
         self._timings.append(Timing(side, size[0] * size[1], len(cloud), time.perf_counter() - began))
         self._pictures[key] = output

@@ -137,8 +137,8 @@ def drawn_text(renderer: str, frame: Frame | None) -> str:
     """Which renderer draws, how quickly, and how large."""
     if frame is None:
         return renderer
-    width, height = frame.request.size
-    kind = "draft" if frame.request.draft else "full"
+    height, width = frame.pixels.shape[:2]
+    kind = "full" if frame.request.draft.whole else "draft"
     time = f" · {words.seconds(frame.seconds)}" if frame.drawn else ""
     return f"{renderer} · {width} × {height} {kind}{time}"
 

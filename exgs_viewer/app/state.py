@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from exgs_viewer.app.pace import FULL, Draft
 from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.pipeline import cut
 from exgs_viewer.render import RenderOutput
@@ -104,7 +105,7 @@ class FrameRequest:
     ranked: Ranked | None
     camera: Camera
     size: Size
-    """Pixels to draw, fewer than the view's size for a draft."""
+    """Pixels of the whole picture at rest."""
     sides: tuple[Side, ...]
     layout: Layout
     wipe: float
@@ -112,8 +113,8 @@ class FrameRequest:
     mode: Mode
     compression: CompressionSettings
     render: RenderSettings
-    draft: bool = False
-    """Drawn smaller than the view while something moves."""
+    draft: Draft = FULL
+    """How much of it is drawn while something moves."""
     measure: bool = False
     """Also draw what is needed to compare every shown side with the original."""
     repaired: Repaired | None = None

@@ -39,7 +39,7 @@ class Travel:
 
     def seen(self, frame: Frame) -> None:
         """A new picture: where the focus is only guessed, put it on what lies in the middle."""
-        if self._wants_focus and self.nav is not None and not frame.request.draft and not self.nav.moving:
+        if self._wants_focus and self.nav is not None and frame.request.draft.whole and not self.nav.moving:
             self._wants_focus = False
             self._refocus(frame)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from exgs_viewer.app.frames import Frames, surface_at
+from exgs_viewer.app.pace import Draft
 from exgs_viewer.app.state import FrameRequest, Ranked, Repaired
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene.camera import look_at
@@ -110,3 +111,24 @@ def test_a_hole_takes_the_depth_around_it_and_emptiness_has_none():
     assert surface_at(holed, 0.5, 0.5)[2] == pytest.approx(0.0, abs=1e-5)
     empty = replace(frame, outputs={"compressed": RenderOutput(output.color, alpha * 0, output.depth)})
     assert surface_at(empty, 0.5, 0.5) is None
+
+
+def test_a_draft_is_smaller_and_thinner():
+    renderer, cloud = FakeRenderer(), plain_cloud(200_000)
+    request = replace(REQUEST, original=cloud, layout="single", sides=("original",), draft=Draft(0.5, 0.35))
+    frame, timings = Frames(renderer).draw(request)
+    ((drawn, _, size),) = renderer.drawn
+    assert size == (45, 30) and frame.pixels.shape == (30, 45, 4)
+    assert len(drawn) == timings[0].count == 70_000
+    assert drawn.sh[:, 0, 0].equal(cloud.sh[:70_000, 0, 0]), "the most significant ones"
+
+
+def test_while_the_slider_moves_the_original_stays_as_sharp_as_it_is():
+    renderer = FakeRenderer()
+    frames = Frames(renderer)
+    frames.draw(REQUEST)
+    renderer.drawn.clear()
+    frame, _ = frames.draw(replace(REQUEST, compression=CompressionSettings(keep=0.2), draft=Draft(0.5)))
+    assert [size for _, _, size in renderer.drawn] == [(45, 30)], "the compressed side alone"
+    assert frame.pixels.shape == (60, 90, 4)
+    assert frame.pixels[0, 0, 1] == 1.0 and frame.pixels[0, -1, 1] == pytest.approx(0.2)
