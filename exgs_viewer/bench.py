@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,13 +27,14 @@ from exgs_viewer.app.state import Failed, SceneOpened, ViewState
 from exgs_viewer.compress.codec import size_model
 from exgs_viewer.compress.scores import SCORING_SIZE
 from exgs_viewer.compress.select import rank
+from exgs_viewer.doctor import display_problem
 from exgs_viewer.render import Renderer, RenderOutput, open_renderer
 from exgs_viewer.restore import open_restorer
 from exgs_viewer.scene import Scene, exgs, open_scene
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import first_view, guess_up, scoring_views
-from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, quiet
+from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, Settings, quiet
 
 PATIENCE = 4.0
 """Seconds after which a stage is not repeated again."""
@@ -53,13 +55,18 @@ class Row:
     """Pixels, width and height."""
     keep: float
     """Share of the Gaussians in it."""
-    median_ms: float
-    p90_ms: float
+    median_ms: float | None
+    """None where there is no time to tell (`memory`)."""
+    p90_ms: float | None
     peak_mb: float
     """Largest resident memory of the process meanwhile, 10^6 bytes."""
     runs: int
     percent: float | None = None
     """For `estimate`: how far the size estimate is off, % of the encoded size."""
+    during: str | None = None
+    """For `ui_loop`: what went on meanwhile."""
+    p99_ms: float | None = None
+    """For `ui_loop`: only one frame in a hundred took longer."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +84,29 @@ class Plan:
 def run(plan: Plan, report: Report = quiet) -> dict[str, Any]:
     """{machine, rows}: plain JSON values. Raises what opening the scene or the backend raises."""
     renderer = open_renderer(plan.backend, report)
-    rows = list(_stages(plan, renderer, report))
+    with _nothing_remembered():
+        rows = [*_stages(plan, renderer, report), *_window(plan, renderer, report)]
     return {"machine": machine(renderer), "rows": [_plain(row) for row in rows]}
+
+
+@contextmanager
+def _nothing_remembered() -> Iterator[None]:
+    """A user's folder that is empty: scores found there would make scoring look free."""
+    before = os.environ.get("EXGS_HOME")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["EXGS_HOME"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["EXGS_HOME"]
+            if before is not None:
+                os.environ["EXGS_HOME"] = before
 
 
 def _plain(row: Row) -> dict[str, Any]:
     values = asdict(row) | {"size": list(row.size)}
-    if row.percent is None:
-        del values["percent"]
-    return values
+    optional = ("percent", "during", "p99_ms")
+    return {name: value for name, value in values.items() if value is not None or name not in optional}
 
 
 def machine(renderer: Renderer) -> dict[str, Any]:
@@ -114,14 +135,16 @@ def table(result: dict[str, Any]) -> str:
     for row in rows:
         size = "x".join(map(str, row["size"]))
         note = f" ({row['percent']:+.2f} % off)" if "percent" in row else ""
-        numbers = f"{row['median_ms']:.4g} | {row['p90_ms']:.4g} | {row['peak_mb']:.0f} | {row['runs']}"
+        note += f" ({row['during']}; 99 %: {row['p99_ms']:.4g} ms)" if "during" in row else ""
+        times = " | ".join("" if row[name] is None else f"{row[name]:.4g}" for name in ("median_ms", "p90_ms"))
+        numbers = f"{times} | {row['peak_mb']:.0f} | {row['runs']}"
         lines.append(f"| {row['stage']}{note} | {row['scene']} | {size} | {row['keep']:.0%} | {numbers} |")
     return "\n".join(lines)
 
 
 def slowest(result: dict[str, Any], count: int = 5) -> list[str]:
     """The stages that take longest, one sentence each."""
-    rows = sorted(result["rows"], key=lambda row: -row["median_ms"])[:count]
+    rows = sorted(result["rows"], key=lambda row: -(row["median_ms"] or 0))[:count]
     return [f"{row['stage']} at {row['keep']:.0%}: {row['median_ms']:.0f} ms" for row in rows]
 
 
@@ -142,9 +165,13 @@ class _Stopwatch:
                 times.extend(self._timed(work) for work in works)
                 if time.perf_counter() - began > PATIENCE:
                     break
-        p90 = sorted(times)[min(len(times) - 1, int(0.9 * len(times)))]
-        figures = {"median_ms": 1e3 * statistics.median(times), "p90_ms": 1e3 * p90, "peak_mb": peak[0] / 1e6}
-        return replace(self._common, stage=stage, keep=keep, runs=len(times), **figures)
+        return self.of(stage, times, peak[0], keep)
+
+    def of(self, stage: str, times: Sequence[float], peak: int, keep: float = 1.0) -> Row:
+        """A row of times taken elsewhere, seconds; `peak` in bytes."""
+        median, p90 = 1e3 * statistics.median(times), 1e3 * _quantile(times, 0.9)
+        row = replace(self._common, stage=stage, keep=keep, runs=len(times), median_ms=median, p90_ms=p90)
+        return replace(row, peak_mb=peak / 1e6)
 
     def once(self, stage: str, seconds: float) -> Row:
         """A figure that happened once, by the way."""
@@ -261,6 +288,25 @@ def _engine(watch: _Stopwatch, plan: Plan) -> Iterator[Row]:
         engine.close()
 
 
+def _window(plan: Plan, renderer: Renderer, report: Report) -> Iterator[Row]:
+    """The real window and the memory of it all. Without a display its rows are left out, and that is said."""
+    watch = _Stopwatch(plan, renderer)
+    problem = display_problem()
+    if problem:
+        report(1.0, f"The window is not measured. {problem}")
+    else:
+        report(0.95, "opening the window")
+        from exgs_viewer.bench_window import watch as watch_window
+
+        settings = Settings(backend=plan.backend, compression=CompressionSettings(keep=plan.keep))
+        for watched in watch_window(plan.scene, settings):
+            row = watch.of(watched.stage, watched.seconds, _resident(), plan.keep)
+            if watched.during:
+                row = replace(row, during=watched.during, p99_ms=1e3 * _quantile(watched.seconds, 0.99))
+            yield row
+    yield replace(watch.of("memory", [0.0], _most_resident()), median_ms=None, p90_ms=None)
+
+
 def _drawings(renderer: Renderer, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size) -> list[Callable]:
     return [lambda c=camera: renderer.render(cloud, c, size, RenderSettings()) for camera in cameras]
 
@@ -290,17 +336,26 @@ def _peak_memory() -> Iterator[list[int]]:
     thread.join()
 
 
+def _quantile(times: Sequence[float], share: float) -> float:
+    return sorted(times)[min(len(times) - 1, int(share * len(times)))]
+
+
 def _resident() -> int:
     """Resident memory of this process, bytes; elsewhere than on Linux the largest so far, which is all there is."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        try:
-            import resource
-        except ImportError:  # Windows.
-            return 0
-        unit = 1 if platform.system() == "Darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return _most_resident()
+
+
+def _most_resident() -> int:
+    """Largest resident memory of this process so far, bytes; 0 on Windows, which does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _processor() -> str:

@@ -13,6 +13,7 @@ from exgs_viewer.app.modals import Modals
 from exgs_viewer.app.panels import Panels
 from exgs_viewer.app.session import Session
 from exgs_viewer.app.sinks import open_sink
+from exgs_viewer.app.state import Frame
 from exgs_viewer.app.theme import Fonts
 from exgs_viewer.app.viewport import Viewport
 from exgs_viewer.app.workers import Notify
@@ -77,7 +78,7 @@ class Desk:
         self._chooser.poll()
         frame = session.step()
         if frame is not None:
-            self._viewport.show(frame)
+            self.show(frame)
         shown = (session.panel(), session.overlay())
         if shown[0].scene != self._title:
             self._title = shown[0].scene
@@ -87,6 +88,10 @@ class Desk:
         changed = frame is not None or shown != self._shown
         self._shown = shown
         return changed
+
+    def show(self, frame: Frame) -> None:
+        """Bring a picture to the screen."""
+        self._viewport.show(frame)
 
     def _give_back_keys(self) -> None:
         """Once a widget is done with, keys go to the picture again; else Tab would jump into the next field."""

@@ -54,6 +54,7 @@ class Shell:
         self.fonts: Fonts = theme.load_fonts(self.glfw.scale())
         theme.bind_theme(self.fonts.scale)
         self.frames = 0
+        self.waited = 0.0
         self._active_at = time.perf_counter()
         self._drawn_at = 0.0
         self._news = threading.Event()
@@ -106,7 +107,10 @@ class Shell:
             raise error[0]
 
     def pause(self, awake: bool, changed: bool) -> None:
-        """Draw a frame if there is a reason to, then sleep: till the next frame, or till something happens."""
+        """Draw a frame if there is a reason to, then sleep: till the next frame, or till something happens.
+
+        `frames` counts what was drawn, `waited` the seconds slept.
+        """
         now = time.perf_counter()
         if awake or changed:
             self._active_at = max(self._active_at, now - (0.0 if awake else LINGER - 2 * FRAME))
@@ -118,11 +122,15 @@ class Shell:
             if active:
                 # Where OpenGL is software, a frame costs what a picture needs: leave it most of the time.
                 spent = time.perf_counter() - now
+                began = time.perf_counter()
                 self._news.wait(FRAME - spent if spent < FRAME / 2 else min(2 * spent, LONGEST))
                 self._news.clear()
+                self.waited += time.perf_counter() - began
                 return
+        began = time.perf_counter()
         if self.glfw.wait(NAP):
             self._active_at = time.perf_counter()
+        self.waited += time.perf_counter() - began
 
 
 def run(settings: Settings, scene: str | None, screenshot: Path | None = None, frames: int = 0) -> int:
@@ -152,8 +160,7 @@ def run(settings: Settings, scene: str | None, screenshot: Path | None = None, f
 def _loop(shell: Shell, desk: Any, screenshot: Path | None, frames: int) -> int:
     taking: Callable[[], bool] | None = None
     while dpg.is_dearpygui_running():
-        dpg.run_callbacks(dpg.get_callback_queue())
-        changed = desk.step(shell.size())
+        changed = turn(shell, desk)
         if screenshot is not None and taking is None:
             if desk.session.failed is not None:
                 raise desk.session.failed
@@ -167,6 +174,12 @@ def _loop(shell: Shell, desk: Any, screenshot: Path | None, frames: int) -> int:
                 return 0
         shell.pause(desk.awake, changed)
     return 0
+
+
+def turn(shell: Shell, desk: Any) -> bool:
+    """What the main loop does between two pauses; whether anything on the screen changed."""
+    dpg.run_callbacks(dpg.get_callback_queue())
+    return desk.step(shell.size())
 
 
 def _window_picture(path: Path) -> Callable[[], bool]:
