@@ -34,7 +34,7 @@ from exgs_viewer.scene import Scene, exgs, open_scene
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import first_view, guess_up, scoring_views
-from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, Settings, quiet
+from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, quiet
 
 PATIENCE = 4.0
 """Seconds after which a stage is not repeated again."""
@@ -298,8 +298,7 @@ def _window(plan: Plan, renderer: Renderer, report: Report) -> Iterator[Row]:
         report(0.95, "opening the window")
         from exgs_viewer.bench_window import watch as watch_window
 
-        settings = Settings(backend=plan.backend, compression=CompressionSettings(keep=plan.keep))
-        for watched in watch_window(plan.scene, settings):
+        for watched in watch_window(plan.scene, plan.backend, plan.keep):
             row = watch.of(watched.stage, watched.seconds, _resident(), plan.keep)
             if watched.during:
                 row = replace(row, during=watched.during, p99_ms=1e3 * _quantile(watched.seconds, 0.99))

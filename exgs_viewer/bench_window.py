@@ -6,6 +6,9 @@ mouse is heard.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ from typing import Any
 from exgs_viewer.app.navigation import dragged
 from exgs_viewer.app.window import Shell, turn
 from exgs_viewer.errors import BackendError
-from exgs_viewer.settings import Settings
+from exgs_viewer.settings import CompressionSettings, Settings
 
 FLIGHT = 4.0
 """Seconds that the camera is kept moving."""
@@ -33,7 +36,24 @@ class Watched:
     """Of each frame that was drawn."""
 
 
-def watch(scene: str, settings: Settings) -> Iterator[Watched]:
+def watch(scene: str, backend: str, keep: float) -> list[Watched]:
+    """The phases of a window in a fresh process, as a user's is. Raises BackendError if that fails."""
+    command = [sys.executable, "-c", f"from {__name__} import main; main()", scene, backend, str(keep), str(FLIGHT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BackendError(f"The window could not be measured: {done.stderr.strip()[-500:]}")
+    return [Watched(*values) for values in json.loads(done.stdout.splitlines()[-1])]
+
+
+def main() -> None:
+    """What the fresh process does; the phases go to standard output as JSON."""
+    scene, backend, keep, flight = sys.argv[1:]
+    settings = Settings(backend=backend, compression=CompressionSettings(keep=float(keep)))
+    phases = [(one.during, one.stage, one.seconds) for one in phases_of(scene, settings, float(flight))]
+    sys.stdout.write(json.dumps(phases) + "\n")
+
+
+def phases_of(scene: str, settings: Settings, flight: float = FLIGHT) -> Iterator[Watched]:
     """Open the window on `scene` and yield what its frames took, phase by phase. Raises what opening raises."""
     with Shell(settings) as shell:
         shell.import_while_drawing("exgs_viewer.app.desk")
@@ -45,14 +65,14 @@ def watch(scene: str, settings: Settings) -> Iterator[Watched]:
             engine = desk.session.engine
             yield Watched("opening and scoring", "ui_loop", _frames(shell, desk, lambda: engine.ready))
             yield Watched("encoding", "ui_loop", _frames(shell, desk, lambda: engine.settled))
-            yield Watched("flying", "ui_loop", _flight(shell, desk))
+            yield Watched("flying", "ui_loop", _flight(shell, desk, flight))
             _frames(shell, desk, lambda: engine.settled)
             yield Watched("", "upload", tuple(_timed(lambda: desk.show(engine.frame)) for _ in range(UPLOADS)))
         finally:
             desk.close()
 
 
-def _flight(shell: Shell, desk: Any) -> tuple[float, ...]:
+def _flight(shell: Shell, desk: Any, seconds: float) -> tuple[float, ...]:
     """Around the focus at a steady pace, as a dragging mouse would."""
     began = last = time.perf_counter()
 
@@ -61,7 +81,7 @@ def _flight(shell: Shell, desk: Any) -> tuple[float, ...]:
         now, nav = time.perf_counter(), desk.session.nav
         desk.session.nav = dragged(nav, 0.15 * (now - last), 0.0)
         last = now
-        return now - began > FLIGHT
+        return now - began > seconds
 
     return _frames(shell, desk, over)
 

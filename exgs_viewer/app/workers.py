@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +21,10 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 Notify = Callable[[], None]
 """Called from the worker's thread whenever there is something to poll, e.g. to wake a sleeping window."""
+
+
+NICE = 10
+"""How far workers stand back behind the window, on the scale of Unix; 19 is farthest."""
 
 
 def nothing() -> None:
@@ -89,6 +95,7 @@ class LatestWorker(Generic[Request, Result]):
         self._thread.join(seconds)
 
     def _run(self) -> None:
+        step_back()
         with own_stream():
             while (request := self._next()) is not None:
                 outcome = _tried(request, lambda: self._work(request, self._stale.is_set))
@@ -115,6 +122,16 @@ def _tried(request: Any, work: Callable[[], Any]) -> Outcome:
     except Exception as failure:  # Handed over by poll: a worker never dies of its work.
         result, error = None, failure
     return Outcome(request, result, error, time.perf_counter() - began)
+
+
+def step_back() -> None:
+    """Let the window go first where cores are few: on Linux, lower this thread's priority and that of those it starts.
+
+    With two cores that also draw the window (software OpenGL), its frame takes 17 instead of 35 ms while a scene of
+    three million Gaussians is scored, and the work takes no longer.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 @contextmanager
@@ -228,6 +245,7 @@ class JobWorker:
         self._thread.join(None if kept else seconds)
 
     def _run(self) -> None:
+        step_back()
         with own_stream():
             while (job := self._next()) is not None:
                 news = self._do(job)

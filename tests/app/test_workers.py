@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 
-from exgs_viewer.app.workers import Broke, Done, Dropped, JobWorker, LatestWorker, Progressed
+import pytest
+
+from exgs_viewer.app.workers import NICE, Broke, Done, Dropped, JobWorker, LatestWorker, Progressed
 
 LONG = 20
 
@@ -20,6 +24,16 @@ class Bell:
 
     def wait(self):
         assert self.rung.acquire(timeout=LONG)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority of their own")
+def test_workers_leave_the_processor_to_the_window():
+    bell, mine = Bell(), os.getpriority(os.PRIO_PROCESS, 0)
+    worker = LatestWorker("test", lambda request, stale: os.getpriority(os.PRIO_PROCESS, 0), bell)
+    worker.submit(1)
+    bell.wait()
+    assert worker.poll()[0].result == min(NICE, 19) and os.getpriority(os.PRIO_PROCESS, 0) == mine
+    worker.close()
 
 
 def test_the_newest_request_wins_and_started_work_is_finished():
