@@ -24,7 +24,7 @@ from exgs_viewer.scene.standpoints import (
     survey,
 )
 
-VIEWS = 56
+VIEWS = 80
 """Scoring views of a scene."""
 DETAIL = 0.25
 """How much more a detailed place is worth looking at than a plain one: the power of its number of Gaussians."""
