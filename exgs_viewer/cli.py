@@ -336,7 +336,71 @@ class Bench:
         return 0
 
 
-COMMANDS = {"view": View, "info": Info, "compress": Compress, "render": Render, "bench": Bench, "doctor": Doctor}
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare ways to compress: PSNR, SSIM, LPIPS, FLIP and bytes on scenes of yours, in one report.
+
+    Each method keeps the same share of the Gaussians, and its file is decoded and drawn from cameras that it never saw.
+    REPORT becomes a folder with report.html (tables, curves, pictures side by side) and report.md. A run that was
+    interrupted goes on where it stopped when the same command is given again.
+
+        exgs evaluate demo -o report
+        exgs evaluate garden.ply --cameras cameras.json --keep 0.03 0.1 -o report
+        exgs evaluate scenes/*.ply --cameras cameras/ --methods paper prune-hits -o report --json
+
+    Methods: paper, prune-hits and more; a wrong name lists them all. Restorers: none, inpaint.
+    LPIPS needs trained weights and is null without them: vgg16-*.pth of torchvision and vgg.pth of LPIPS, in
+    weights/lpips or where torch and the package lpips keep them.
+    """
+
+    scenes: Positional[tuple[str, ...]]
+    """Scene files, folders of SOG chunks, or `demo`."""
+    output: Annotated[Path, arg(aliases=["-o"], metavar="REPORT")]
+    """Folder for the report; it is made, and what is in it from an earlier run is used."""
+    cameras: Annotated[Path | None, arg(metavar="JSON|DIR")] = None
+    """cameras.json to look at all scenes from, or a folder with NAME.json for each; else the scene's own cameras."""
+    keep: tuple[float, ...] = (0.03, 0.05, 0.1, 0.2, 0.3)
+    """Shares of the Gaussians to keep, each above 0 and at most 1."""
+    methods: tuple[str, ...] = ("paper", "prune-hits")
+    """Ways to compress, by name."""
+    restorers: tuple[str, ...] = ("none",)
+    """What repairs the pictures before they are compared; none leaves them as they are."""
+    reference: Literal["full", "kept"] = "full"
+    """Compare with the uncut scene with all its spherical harmonics, or with as many of them as are kept."""
+    size: PictureSize | None = None
+    """Width x height of the pictures; without it the cameras' own shape, 960 pixels along the longer side."""
+    jobs: int = 1
+    """Scenes to measure at the same time, each with its share of the cores."""
+    backend: Backend = "auto"
+    """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object: {rows}."""
+
+    def run(self) -> int:
+        from exgs_viewer import evaluate
+
+        plan = evaluate.Plan(
+            self.scenes, self.output, self.cameras, self.keep, self.methods, self.restorers, self.reference, self.size,
+            self.backend, self.jobs,
+        )  # fmt: skip
+        with progress() as report:
+            rows = evaluate.run(plan, report)
+        if self.json:
+            return answer(True, {"rows": [asdict(row) for row in rows]})
+        print((self.output / "report.md").read_text())
+        print(f"{self.output / 'report.html'} shows the pictures too.")
+        return 0
+
+
+COMMANDS = {
+    "view": View,
+    "info": Info,
+    "compress": Compress,
+    "render": Render,
+    "evaluate": Evaluate,
+    "bench": Bench,
+    "doctor": Doctor,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -65,6 +65,15 @@ def write_gray16_png(path: Path, image: Tensor | np.ndarray, metadata: dict[str,
     _save(path, Image.fromarray(_levels(image, 65535).astype(np.uint16)), metadata)
 
 
+def encode_jpeg(image: Tensor | np.ndarray, quality: int = 85, longest: int = MAX_PIXELS) -> bytes:
+    """[H, W, 3] in [0, 1] as JPEG, made smaller where a side is longer than `longest` pixels."""
+    picture = Image.fromarray(_levels(image, 255).astype(np.uint8))
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()
+
+
 def read_png_metadata(path: Path) -> dict[str, Any] | None:
     """The metadata that `write_png` put into a picture; None where there is none.
 

@@ -7,6 +7,7 @@ lives in lpips.py.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,6 +20,8 @@ SMALLEST_ERROR = 1e-10
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5
 """The Gaussian window of SSIM: 11 x 11 pixels."""
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
+STRIP = 64
+"""Rows of a picture that are worked on at once."""
 
 PIXELS_PER_DEGREE = 0.7 * 3840 / 0.7 * math.pi / 180
 """FLIP's usual observer, 67 pixels per degree: 0.7 m away from a screen 0.7 m wide that has 3840 pixels."""
@@ -45,13 +48,17 @@ def ssim(image: Tensor, reference: Tensor) -> Tensor:
     As in the field's own code (3DGS): Gaussian window of 11 x 11, sigma 1.5, zeros around the picture, each channel by
     itself, mean over all pixels and channels.
     """
-    x, y = (picture.movedim(2, 0) for picture in (image, reference))  # [3, H, W]
-    window = _gaussian(SSIM_SIGMA, SSIM_RADIUS, x)
-    blurred = _separable(torch.cat([x, y, x * x, y * y, x * y]), window, window, "constant")
-    mean_x, mean_y, xx, yy, xy = blurred.chunk(5)
-    variances = xx - mean_x * mean_x + yy - mean_y * mean_y
-    alike = (2 * mean_x * mean_y + SSIM_C1) * (2 * (xy - mean_x * mean_y) + SSIM_C2)
-    return (alike / ((mean_x * mean_x + mean_y * mean_y + SSIM_C1) * (variances + SSIM_C2))).mean()
+    window = _gaussian(SSIM_SIGMA, SSIM_RADIUS, image)
+
+    def similarity(strip: Tensor) -> Tensor:
+        x, y = strip.chunk(2)
+        mean_x, mean_y, xx, yy, xy = _filtered(torch.cat([x, y, x * x, y * y, x * y]), window, window).chunk(5)
+        variances = xx - mean_x * mean_x + yy - mean_y * mean_y
+        alike = (2 * mean_x * mean_y + SSIM_C1) * (2 * (xy - mean_x * mean_y) + SSIM_C2)
+        return alike / ((mean_x * mean_x + mean_y * mean_y + SSIM_C1) * (variances + SSIM_C2))
+
+    both = torch.cat([image.movedim(2, 0), reference.movedim(2, 0)])  # [6, H, W]
+    return _by_strips(similarity, both, SSIM_RADIUS, "constant").mean()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,23 +84,18 @@ def flip(image: Tensor, reference: Tensor, pixels_per_degree: float = PIXELS_PER
 
 def perceive(picture: Tensor, pixels_per_degree: float = PIXELS_PER_DEGREE) -> Perceived:
     """The share of `flip` that concerns one picture [H, W, 3] alone."""
-    opponent = _opponent(picture.clamp(0, 1).movedim(2, 0))  # [3, H, W] Y Cx Cz
-    luminance = (opponent[:1] + 16) / 116
     sigma = 0.5 * FEATURE_WIDTH * pixels_per_degree
-    radius = math.ceil(3 * sigma)
-    x = torch.arange(-radius, radius + 1, dtype=picture.dtype, device=picture.device)
-    smooth = _gaussian(sigma, radius, picture)
+    widest = max(_contrast_sigma(b, pixels_per_degree) for gaussians in CONTRAST for _, b in gaussians)
+    margin = math.ceil(3 * max(sigma, widest))
 
-    def strength(kernel: Tensor) -> Tensor:
-        across = _separable(luminance, kernel, smooth, "replicate")
-        down = _separable(luminance, smooth, kernel, "replicate")
-        return torch.hypot(across, down)[0]
+    def strip(rgb: Tensor) -> Tensor:
+        opponent = _opponent(rgb)  # Y Cx Cz
+        luminance = (opponent[:1] + 16) / 116
+        edges, points = (_feature(luminance, kernel, margin) for kernel in _feature_kernels(sigma, picture))
+        return torch.cat([_hunt_lab(_as_resolved(opponent, pixels_per_degree, margin)), edges, points])
 
-    return Perceived(
-        colour=_hunt_lab(_as_resolved(opponent, pixels_per_degree)),
-        edges=strength(_balanced(-x * smooth)),
-        points=strength(_balanced((x * x / sigma**2 - 1) * smooth)),
-    )
+    found = _by_strips(strip, picture.clamp(0, 1).movedim(2, 0), margin, "replicate")
+    return Perceived(found[:3], found[3], found[4])
 
 
 def flip_between(image: Perceived, reference: Perceived) -> Tensor:
@@ -107,24 +109,41 @@ def flip_between(image: Perceived, reference: Perceived) -> Tensor:
     return colour ** (1 - (features / math.sqrt(2)) ** FEATURE_POWER)
 
 
-def _as_resolved(picture: Tensor, pixels_per_degree: float) -> Tensor:
-    """[3, H, W] Y Cx Cz as far as the eye resolves it, as linear RGB in [0, 1]."""
-    widest = max(b for gaussians in CONTRAST for _, b in gaussians)
-    radius = math.ceil(3 * math.sqrt(widest / (2 * math.pi**2)) * pixels_per_degree)
+def _feature_kernels(sigma: float, like: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+    """(derivative, smoothing) kernels that find edges and points of this width, pixels."""
+    radius = math.ceil(3 * sigma)
+    x = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
+    smooth = _gaussian(sigma, radius, like)
+    return (_balanced(-x * smooth), smooth), (_balanced((x * x / sigma**2 - 1) * smooth), smooth)
+
+
+def _feature(luminance: Tensor, kernels: tuple[Tensor, Tensor], margin: int) -> Tensor:
+    """[1, h, w] >= 0. How strong an edge or point is at each pixel, whichever way it runs."""
+    derivative, smooth = kernels
+    luminance = _inner(luminance, margin - len(smooth) // 2)
+    return torch.hypot(_filtered(luminance, derivative, smooth), _filtered(luminance, smooth, derivative))
+
+
+def _as_resolved(opponent: Tensor, pixels_per_degree: float, margin: int) -> Tensor:
+    """[3, h + 2 margin, w + 2 margin] Y Cx Cz -> as far as the eye resolves it, as linear RGB [3, h, w] in [0, 1]."""
     channels = []
-    for channel, gaussians in zip(picture, CONTRAST, strict=True):
+    for channel, gaussians in zip(opponent, CONTRAST, strict=True):
         parts, weights = [], []
         for a, b in gaussians:
-            # exp(-pi^2 x^2 / b) has the standard deviation sqrt(b / 2) / pi degrees.
-            kernel = _gaussian(math.sqrt(b / 2) / math.pi * pixels_per_degree, radius, picture)
+            kernel = _gaussian(_contrast_sigma(b, pixels_per_degree), margin, opponent)
             # What the kernel, scaled to sum 1, was scaled by is its largest value; it counts along both axes.
             weights.append(a * math.sqrt(math.pi / b) / float(kernel.max()) ** 2)
-            parts.append(weights[-1] * _separable(channel[None], kernel, kernel, "replicate"))
+            parts.append(weights[-1] * _filtered(channel[None], kernel, kernel)[0])
         channels.append(sum(parts) / sum(weights))
-    y, cx, cz = (channel[0] for channel in channels)
+    y, cx, cz = channels
     y = (y + 16) / 116
-    xyz = torch.stack([y + cx / 500, y, y - cz / 200]) * _white(picture)
-    return torch.einsum("ij,jhw->ihw", torch.linalg.inv(_rgb_to_xyz(picture)), xyz).clamp(0, 1)
+    xyz = torch.stack([y + cx / 500, y, y - cz / 200]) * _white(opponent)
+    return torch.einsum("ij,jhw->ihw", torch.linalg.inv(_rgb_to_xyz(opponent)), xyz).clamp(0, 1)
+
+
+def _contrast_sigma(b: float, pixels_per_degree: float) -> float:
+    """Pixels: exp(-pi^2 x^2 / b) has the standard deviation sqrt(b / 2) / pi degrees."""
+    return math.sqrt(b / 2) / math.pi * pixels_per_degree
 
 
 def _opponent(picture: Tensor) -> Tensor:
@@ -180,11 +199,26 @@ def _balanced(kernel: Tensor) -> Tensor:
     return torch.where(kernel > 0, kernel / kernel.clamp_min(0).sum(), kernel / -kernel.clamp_max(0).sum())
 
 
-def _separable(channels: Tensor, across: Tensor, down: Tensor, padding: str) -> Tensor:
-    """[C, H, W] filtered with `across` along the rows and `down` along the columns, at the same size."""
-    count, radius_x, radius_y = len(channels), len(across) // 2, len(down) // 2
-    padded = F.pad(channels[None], (radius_x, radius_x, radius_y, radius_y), mode=padding)
+def _by_strips(work: Callable[[Tensor], Tensor], picture: Tensor, margin: int, padding: str) -> Tensor:
+    """`work`, which turns [C, h + 2 margin, w + 2 margin] into [D, h, w], done for a picture [C, H, W] -> [D, H, W].
+
+    A few rows at a time, so that what comes in between stays in the processor's cache: four times as fast on CPUs.
+    """
+    height = picture.shape[1]
+    padded = F.pad(picture[None], (margin,) * 4, mode=padding)[0]
+    strips = (padded[:, top : min(top + STRIP, height) + 2 * margin] for top in range(0, height, STRIP))
+    return torch.cat([work(strip) for strip in strips], dim=1)
+
+
+def _filtered(channels: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """[C, H, W] filtered with `across` along the rows and `down` along the columns, where both lie within."""
+    count = len(channels)
     # Depthwise over interleaved channels: on CPUs ten times as fast as one channel at a time.
-    padded = padded.contiguous(memory_format=torch.channels_last)
+    batch = channels[None].contiguous(memory_format=torch.channels_last)
     rows, columns = across.expand(count, 1, 1, -1), down[:, None].expand(count, 1, -1, 1)
-    return F.conv2d(F.conv2d(padded, rows, groups=count), columns, groups=count)[0]
+    return F.conv2d(F.conv2d(batch, rows, groups=count), columns, groups=count)[0]
+
+
+def _inner(channels: Tensor, margin: int) -> Tensor:
+    """[C, H, W] without `margin` pixels at each side."""
+    return channels[:, margin : channels.shape[1] - margin, margin : channels.shape[2] - margin]

@@ -129,3 +129,11 @@ def test_random_damage_is_either_decoded_or_refused_politely(kind, data):
             verb(broken, "it")
         except SceneError as error:
             assert str(error).startswith("it: ")
+
+
+def test_a_jpeg_shows_the_picture_and_is_made_smaller_on_request():
+    y, x = torch.meshgrid(torch.linspace(0, 1, 40), torch.linspace(0, 1, 60), indexing="ij")
+    picture = torch.stack([x, y, 1 - x], 2)
+    whole = images.decode_picture(images.encode_jpeg(picture, 95))
+    assert np.abs(whole[..., :3] / 255 - picture.numpy()).mean() < 0.01
+    assert images.decode_picture(images.encode_jpeg(picture, 95, longest=30)).shape[:2] == (20, 30)

@@ -1,0 +1,80 @@
+"""Ways to compress behind one interface: exact budgets, honest bytes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from exgs_viewer import methods
+from exgs_viewer.compress.select import keep_count
+from exgs_viewer.errors import ExgsError
+from exgs_viewer.render import open_renderer
+from exgs_viewer.scene import exgs
+from exgs_viewer.scene.camera import look_at
+from exgs_viewer.settings import RenderSettings
+from tests.conftest import random_cloud
+
+
+@pytest.fixture(autouse=True)
+def two_small_scoring_views(monkeypatch):
+    views = [look_at(place, (0, 0, 0), (0, -1, 0)) for place in [(1, 0, -2.5), (0, 1, 2.5)]]
+    for module in ("exgs_viewer.methods", "exgs_viewer.pipeline"):
+        monkeypatch.setattr(f"{module}.scoring_views", lambda cloud, up: views)
+    monkeypatch.setattr("exgs_viewer.compress.scores.SCORING_SIZE", (96, 72))
+
+
+def subject(count: int = 600, sh_degree: int = 3) -> methods.Subject:
+    return methods.Subject(random_cloud(count, sh_degree=sh_degree), (0, -1, 0), open_renderer("cpu"))
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("keep", [0.03, 0.25, 1.0])
+def test_every_method_meets_the_budget_exactly(name, keep):
+    done = methods.compress(name, subject(), keep)
+    assert len(done.cloud) == keep_count(600, keep)
+    assert done.bytes > 0 and done.seconds >= 0
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_tiny_scenes_are_no_exception(name, count):
+    done = methods.compress(name, subject(count, sh_degree=0), 0.1)
+    assert len(done.cloud) == 1
+    for values in (done.cloud.means, done.cloud.scales, done.cloud.opacities, done.cloud.sh):
+        assert values.isfinite().all()
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_more_is_nearer_to_the_scene(name):
+    scene, camera = subject(), look_at((0, 0, -2.5), (0, 0, 0), (0, -1, 0))
+    draw = scene.renderer.render
+    uncut = draw(scene.cloud, camera, (96, 72), RenderSettings()).color
+    clouds = [methods.compress(name, scene, keep).cloud for keep in (0.1, 0.7)]
+    few, many = ((draw(cloud, camera, (96, 72), RenderSettings()).color - uncut).abs().mean() for cloud in clouds)
+    assert many < few
+
+
+def test_the_paper_counts_the_bytes_of_its_file():
+    done = methods.compress("paper", subject(), 0.5)
+    assert done.cloud.sh_degree == 0
+    # Decoded values take the same again (to a few bytes: quaternions are made unit anew), so nothing went elsewhere.
+    assert done.bytes == pytest.approx(len(exgs.encode(done.cloud)), rel=0.002)
+
+
+def test_pruning_by_a_score_keeps_the_best_by_it():
+    scene = subject()
+    done = methods.compress("prune-hits", scene, 0.1)
+    best = scene.hits.sort(descending=True).indices[:60].sort().values
+    distances = torch.cdist(done.cloud.means, scene.cloud.take(best).means)
+    assert distances.min(1).values.max() < 2e-3
+
+
+def test_scoring_is_not_on_the_clock():
+    scene = subject()
+    methods.compress("prune-weight", scene, 0.1)
+    assert "seen" in vars(scene)
+
+
+def test_an_unknown_method_lists_those_there_are():
+    with pytest.raises(ExgsError, match="did you mean 'paper'"):
+        methods.find("papper")
