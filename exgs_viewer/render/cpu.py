@@ -16,17 +16,26 @@ import torch
 from exgs_viewer.render import RenderOutput, Significance
 from exgs_viewer.render import cpu_project as stage
 from exgs_viewer.render import cpu_raster as raster
-from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.render.cpu_project import TILE
+from exgs_viewer.scene.camera import Camera, Size, look_at
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.settings import RenderSettings, Report, quiet
 
+PREPARING = "Preparing the renderer (the first start compiles it, about 20 s)"
 PARTS = 8
 """Runs into which binning is split; more than threads, so that a busy core does not hold up the rest."""
 
 
 def open(report: Report = quiet) -> CpuRenderer:
-    """The CPU renderer; works everywhere."""
-    return CpuRenderer()
+    """The CPU renderer; works everywhere. Its first start compiles the kernels, which `report` hears of."""
+    renderer = CpuRenderer()
+    one = GaussianCloud(torch.zeros(1, 3), torch.ones(1, 3), torch.eye(1, 4), torch.ones(1), torch.zeros(1, 1, 3))
+    camera = look_at((0.0, 0.0, -3.0), (0.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+    report(0.1, f"{PREPARING}: drawing")
+    renderer.render(one, camera, (TILE, TILE), RenderSettings())
+    report(0.7, f"{PREPARING}: scoring")
+    renderer.significance(one, [camera], (TILE, TILE))
+    return renderer
 
 
 class CpuRenderer:
