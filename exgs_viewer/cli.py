@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, PositionalMetavarFromFieldName, arg
 
 from exgs_viewer import __version__
+from exgs_viewer.cli_train import Train
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.flags import (
     CompressionFlags,
@@ -399,6 +400,7 @@ COMMANDS = {
     "render": Render,
     "evaluate": Evaluate,
     "bench": Bench,
+    "train": Train,
     "doctor": Doctor,
 }
 
