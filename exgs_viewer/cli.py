@@ -173,6 +173,54 @@ class Compress:
 
 
 @dataclass(frozen=True)
+class Convert:
+    """Write a scene in another format, for another viewer; the end of the new name chooses it.
+
+    It keeps every Gaussian and says what the format has no place for. To make a scene smaller: exgs compress.
+
+        exgs convert garden.ply garden.spz              Niantic: a tenth of the bytes, all colours
+        exgs convert garden.ply garden.sog              PlayCanvas, for the web: the smallest
+        exgs convert garden.ply garden.compressed.ply   PlayCanvas, SuperSplat
+        exgs convert garden.ply garden.splat            antimatter15: the same colour from every side
+        exgs convert garden.exgs garden.ply             the original layout, which every program reads
+    """
+
+    scene: Positional[str]
+    """Scene file, folder of SOG chunks, or `demo`."""
+    output: Positional[Path]
+    """File to write: .ply, .compressed.ply, .spz, .splat, .sog or .exgs. One that is there is replaced at the end."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        _check_there(self.scene)
+        _check_file(self.output)
+        from exgs_viewer.scene import open_scene, save_scene, written_suffix
+
+        written_suffix(self.output)
+        seconds: dict[str, float] = {}
+        with timed(seconds, "open"), progress() as report:
+            scene = open_scene(self.scene, report)
+        with timed(seconds, "write"), progress() as report:
+            written = save_scene(self.output, scene, report)
+        _warn(scene.warnings + written.warnings)
+        return answer(
+            self.json,
+            {
+                "output": str(self.output),
+                "gaussians": len(scene.cloud),
+                "sh_degree": scene.cloud.sh_degree,
+                "bytes_in": scene.bytes,
+                "bytes_out": written.bytes,
+                "ply_bytes": scene.cloud.ply_bytes,
+                "ratio": scene.cloud.ply_bytes / written.bytes,
+                "warnings": [*scene.warnings, *written.warnings],
+                "seconds": seconds,
+            },
+        )
+
+
+@dataclass(frozen=True)
 class Render:
     """Draw a scene into pictures, without a window.
 
@@ -397,6 +445,7 @@ COMMANDS = {
     "view": View,
     "info": Info,
     "compress": Compress,
+    "convert": Convert,
     "render": Render,
     "evaluate": Evaluate,
     "bench": Bench,
@@ -458,6 +507,10 @@ def _check_output(path: Path, suffix: str) -> None:
     """Tell before the long work what would be told after it."""
     if path.suffix.lower() != suffix:
         raise ExgsError(f"{path}: the file to write must end in {suffix}.")
+    _check_file(path)
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise ExgsError(f"{path}: this is a folder; name a file in it.")
 
@@ -469,9 +522,13 @@ def _opened(name: str) -> Scene:
 
     with progress() as report:
         scene = open_scene(name, report)
-    for warning in scene.warnings:
-        print(f"exgs: warning: {warning}", file=sys.stderr)
+    _warn(scene.warnings)
     return replace(scene, up=scene.up or guess_up(scene.cloud))
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        print(f"exgs: warning: {warning}", file=sys.stderr)
 
 
 def _first_view(scene: Scene) -> Camera:

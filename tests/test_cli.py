@@ -149,6 +149,39 @@ def test_the_small_file_remembers_where_up_is(capsys, tmp_path, scene):
     assert list(open_scene(tmp_path / "small.exgs").up) == up
 
 
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".splat", ".sog", ".exgs"])
+def test_convert_writes_what_the_name_says(capsys, tmp_path, scene, suffix):
+    out = tmp_path / f"out{suffix}"
+    answer = told(capsys, "convert", scene, out)
+    found = open_scene(out)
+    assert (f".{found.format}", len(found.cloud), answer["gaussians"]) == (suffix, 600, 600)
+    assert (answer["bytes_in"], answer["bytes_out"]) == (scene.stat().st_size, out.stat().st_size)
+    assert answer["ratio"] == pytest.approx(answer["ply_bytes"] / answer["bytes_out"])
+    assert set(answer["seconds"]) == {"open", "write"}
+
+
+def test_convert_says_what_was_lost(capsys, tmp_path, scene):
+    assert cli.main(["convert", str(scene), str(tmp_path / "out.splat"), "--json"]) == 0
+    printed = capsys.readouterr()
+    warnings = json.loads(printed.out)["warnings"]
+    assert "spherical harmonics of degree 3 were left out" in warnings[0]
+    assert printed.err == "".join(f"exgs: warning: {warning}\n" for warning in warnings)
+
+
+def test_a_compressed_scene_goes_to_another_viewer_and_back(capsys, tmp_path, scene):
+    told(capsys, "compress", scene, "-o", tmp_path / "small.exgs", "--keep", "0.5")
+    told(capsys, "convert", tmp_path / "small.exgs", tmp_path / "small.sog")
+    told(capsys, "convert", tmp_path / "small.sog", tmp_path / "again.exgs")
+    assert len(open_scene(tmp_path / "again.exgs").cloud) == 300
+
+
+@pytest.mark.parametrize("name", ["out.obj", "out", "folder.ply"])
+def test_convert_refuses_what_it_cannot_write_before_it_reads(capsys, tmp_path, scene, name, monkeypatch):
+    (tmp_path / "folder.ply").mkdir()
+    monkeypatch.setattr("exgs_viewer.scene.open_scene", lambda *_: pytest.fail("it was opened"))
+    assert str(tmp_path / name) in mistake(capsys, "convert", scene, tmp_path / name)
+
+
 def test_smaller_budgets_are_subsets_of_larger_ones(capsys, tmp_path, scene):
     kept = {}
     for keep in ("0.1", "0.5"):
@@ -251,7 +284,9 @@ def test_an_index_needs_cameras(capsys, tmp_path, scene):
     assert "--cameras" in mistake(capsys, "render", scene, "--index", "0", "-o", tmp_path / "x.png")
 
 
-@pytest.mark.parametrize("command", [["info"], ["view"], ["compress", "-o", "x.exgs"], ["render", "-o", "x.png"]])
+@pytest.mark.parametrize(
+    "command", [["info"], ["view"], ["compress", "-o", "x.exgs"], ["convert", "x.sog"], ["render", "-o", "x.png"]]
+)
 def test_a_missing_scene_is_named(capsys, window, tmp_path, command):
     assert "nowhere.ply" in mistake(capsys, command[0], tmp_path / "nowhere.ply", *command[1:])
     assert window == []
