@@ -9,7 +9,7 @@ from torch import Tensor
 from exgs_viewer.compress.scores import cached_score, score
 from exgs_viewer.compress.select import keep_count, rank
 from exgs_viewer.render import Renderer, RenderOutput
-from exgs_viewer.restore import Restorer, Stale, never
+from exgs_viewer.restore import Hints, Restorer, Stale, never
 from exgs_viewer.scene.camera import Camera, Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import scoring_views
@@ -48,9 +48,19 @@ def cut(ranked: GaussianCloud, settings: CompressionSettings, order: Tensor | No
     return kept.replaced(scales=kept.scales * settings.amplification)
 
 
-def restore(output: RenderOutput, restorer: Restorer, settings: RestoreSettings, stale: Stale = never) -> Tensor | None:
-    """The repaired picture [H, W, 3] in [0, 1]; None if it went stale on the way."""
-    return restorer.restore(output.color, output.alpha, settings, stale, output.background)
+def restore(
+    output: RenderOutput,
+    restorer: Restorer,
+    settings: RestoreSettings,
+    stale: Stale = never,
+    retention: float | None = None,
+) -> Tensor | None:
+    """The repaired picture [H, W, 3] in [0, 1]; None if it went stale on the way.
+
+    `retention` is the share of the Gaussians that the picture was drawn of, where it is known.
+    """
+    hints = Hints(output.depth, retention)
+    return restorer.restore(output.color, output.alpha, settings, stale, output.background, hints)
 
 
 def picture(

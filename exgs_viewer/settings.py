@@ -64,8 +64,9 @@ class CompressionSettings:
 class RestoreSettings:
     """How the compressed picture is repaired."""
 
-    restorer: Literal["inpaint"] = "inpaint"
-    """Which restorer works: inpaint is the classical push-pull fill guided by alpha."""
+    restorer: Literal["inpaint", "lite", "sd-turbo"] = "inpaint"
+    """Which restorer works: inpaint is the classical push-pull fill, lite a small network, sd-turbo the paper's large
+    one, for weights of your own."""
     strength: Annotated[float, Range(0.0, 1.0)] = 1.0
     """Blend between the compressed picture (0) and the restored one (1)."""
 

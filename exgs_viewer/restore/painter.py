@@ -131,7 +131,7 @@ class Frames:
     def channels(self, names: Sequence[InputName]) -> Tensor:
         """[B, C, H, W]. The named inputs, one after the other."""
         known = {"color": self.color, "fill": self.fill, "alpha": self.alpha, "depth": self.depth}
-        known["retention"] = self.thinning()[:, None, None, None].expand_as(self.alpha)
+        known["retention"] = self.thinning().to(self.alpha)[:, None, None, None].expand_as(self.alpha)
         return torch.cat([known[name] for name in names], 1)
 
     def thinning(self) -> Tensor:
@@ -160,15 +160,16 @@ class Painter(nn.Module):
         self.vae = AutoencoderTiny(in_channels=seen * block, out_channels=3 * block, **config.autoencoder)
         latents = config.autoencoder["latent_channels"]
         self.unet = UNet2DConditionModel(in_channels=latents + config.mask_latent, **config.unet)
-        width = config.autoencoder.get("encoder_block_out_channels", (64, 64, 64, 64))[0]
         self.encoder_taps, self.decoder_taps = encoder_taps(self.vae), decoder_taps(self.vae)
-        assert len(self.encoder_taps) == len(self.decoder_taps)
-        self.skip = nn.ModuleList(nn.Conv2d(width, width, 1, bias=False) for _ in self.encoder_taps)
-        self.mask = MaskEmbedding(config)
+        self.skip, self.mask = fresh_parts(config)
+        assert len(self.encoder_taps) == len(self.decoder_taps) == len(self.skip)
         context = config.unet["cross_attention_dim"]
         self.prompt_embeds = nn.Parameter(torch.zeros(1, config.prompt_tokens, context))
         self.signal, self.noise = schedule(config.timestep)
-        self._start()
+        if config.prompt_learned:
+            nn.init.normal_(self.prompt_embeds, std=0.02)
+        if config.residual:
+            self.silence()
 
     def forward(self, frames: Frames) -> Painted:
         """Repair a batch."""
@@ -220,19 +221,6 @@ class Painter(nn.Module):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
-    @torch.no_grad()
-    def _start(self) -> None:
-        """Where training starts: an untrained mask changes nothing, and with `residual` the picture comes back."""
-        if self.config.prompt_learned:
-            nn.init.normal_(self.prompt_embeds, std=0.02)
-        if not self.config.residual:
-            for adapter in self.skip:
-                nn.init.constant_(adapter.weight, PRETRAINED_SKIP)
-            if self.config.mask_latent:
-                nn.init.zeros_(self.unet.conv_in.weight[:, -1:])
-        else:
-            self.silence()
-
 
 class MaskEmbedding(nn.Module):
     """The mask as something to add to the context tokens; zero at the start of training."""
@@ -257,6 +245,16 @@ class MaskEmbedding(nn.Module):
         if self.mode == "tokens":
             return self.out(F.adaptive_avg_pool2d(mask, MASK_GRID).flatten(2).transpose(1, 2))
         return 0.0
+
+
+def fresh_parts(config: PainterConfig) -> tuple[nn.ModuleList, MaskEmbedding]:
+    """Skips and mask embedding where training starts: beside a pre-trained decoder skips carry next to nothing."""
+    width, *others = config.autoencoder.get("encoder_block_out_channels", (64, 64, 64, 64))
+    skips = nn.ModuleList(nn.Conv2d(width, width, 1, bias=False) for _ in (width, *others))
+    if not config.residual:
+        for adapter in skips:
+            nn.init.constant_(adapter.weight, PRETRAINED_SKIP)
+    return skips, MaskEmbedding(config)
 
 
 def schedule(timestep: int) -> tuple[float, float]:

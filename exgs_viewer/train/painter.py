@@ -26,7 +26,7 @@ from torch.nn.functional import pixel_unshuffle
 
 from exgs_viewer import images
 from exgs_viewer.restore.painter import PRESETS, Painted, Painter
-from exgs_viewer.restore.weights import write_painter
+from exgs_viewer.restore.weights import has_bfloat16, write_painter
 from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
 from exgs_viewer.train.losses import batch_psnr, terms, total
@@ -155,7 +155,8 @@ def train(folder: Path, pairs: PairSet, options: Options, report: Report = quiet
             report(run.step / options.steps, f"step {run.step}: {means['psnr_in']:.2f} -> {means['psnr_out']:.2f} dB")
             sums, rows = {}, 0
         if run.step % options.judge_every == 0:
-            run.judge()
+            if run.step > options.autoencode:
+                run.judge()
             run.pairs = run.pairs.again()
         if time.monotonic() - saved > options.save_every:
             run.save()
@@ -180,10 +181,8 @@ def rate_at(step: int, options: Options) -> float:
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
-    """bf16 where the hardware has it; emulated it would be slower than float32."""
-    if device.type == "cuda" or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+    """Mixed precision where the hardware has it."""
+    return torch.autocast(device.type, torch.bfloat16) if has_bfloat16(device) else nullcontext()
 
 
 def _until_asked() -> Callable[[], bool]:

@@ -29,6 +29,7 @@ from exgs_viewer.compress.select import rank
 from exgs_viewer.pipeline import cut
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore.inpaint import InpaintRestorer
+from exgs_viewer.restore.painting import relative_depth
 from exgs_viewer.scene.camera import Camera, Size, Vector, fly, look
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.float16 import frame_around, to_cloud, to_codes
@@ -167,13 +168,6 @@ def reduced(judged: Judged, degradation: Degradation, random: np.random.Generato
         return kept
     frame = frame_around(kept)
     return to_cloud(to_codes(kept, frame), frame)
-
-
-def relative_depth(depth: Tensor) -> Tensor:
-    """[H, W] in [0, 1): distance d as d / (d + median); 0 where nothing is."""
-    solid = depth > 0
-    middle = depth[solid].median() if solid.any() else depth.new_ones(())
-    return depth / (depth + middle)
 
 
 def _look(
