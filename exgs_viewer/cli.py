@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -26,6 +27,7 @@ from exgs_viewer.flags import (
     stored,
 )
 from exgs_viewer.settings import (
+    PRESETS,
     CompressionSettings,
     RenderSettings,
     RestoreSettings,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait
 
 Backend = get_type_hints(Settings)["backend"]
 Restorer = get_type_hints(RestoreSettings)["restorer"]
+Preset = Literal[tuple(PRESETS)]
 DEMO = "demo"
 """The built-in room: scene.DEMO, whose import would bring torch."""
 EXIT_NOT_HERE, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
@@ -133,12 +136,15 @@ class Compress:
 
         exgs compress garden.ply -o garden.exgs
         exgs compress garden.ply -o garden.exgs --keep 0.02
+        exgs compress garden.ply -o garden.exgs --preset best
     """
 
     scene: Positional[str]
     """Scene file, folder of SOG chunks, or `demo`."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """File to write; its name ends in .exgs. One that is there is replaced only by a finished one."""
+    preset: Preset = "default"
+    """paper: UGC as published, default: ours without any training, best: ours with a short fit; flags change it."""
     compression: OmitArgPrefixes[CompressionFlags] = field(default_factory=CompressionFlags)
     backend: Backend = "auto"
     """Which renderer judges the Gaussians; auto takes CUDA where it works, otherwise the CPU."""
@@ -461,7 +467,9 @@ def main(arguments: list[str] | None = None) -> int:
         if name not in COMMANDS:
             print(f"exgs {__version__}" if name == "--version" else _help())
             return 0
-        return tyro.cli(COMMANDS[name], prog=f"exgs {name}", args=words, config=(PositionalMetavarFromFieldName,)).run()
+        config = (PositionalMetavarFromFieldName,)
+        start = _start(name, words)
+        return tyro.cli(COMMANDS[name], prog=f"exgs {name}", args=words, config=config, **start).run()
     except ExgsError as error:
         print(f"exgs: {error}", file=sys.stderr)
         return EXIT_MISTAKE
@@ -470,6 +478,15 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `exgs info garden.ply | head -1` has read enough; Python must not complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+
+
+def _start(command: str, words: list[str]) -> dict[str, Compress]:
+    """What the flags of a command change, where that is not the usual: for `compress` the preset named among them."""
+    named = next((word for flag, word in pairwise(words) if flag == "--preset"), None)
+    named = next((word.removeprefix("--preset=") for word in words if word.startswith("--preset=")), named)
+    if command != "compress" or named not in PRESETS:
+        return {}
+    return {"default": Compress(tyro.MISSING, tyro.MISSING, named, CompressionFlags(**asdict(PRESETS[named])))}
 
 
 def _help() -> str:
@@ -540,14 +557,14 @@ def _first_view(scene: Scene) -> Camera:
 def _compressed(
     scene: Scene, settings: CompressionSettings, renderer: Renderer, seconds: dict[str, float]
 ) -> GaussianCloud:
-    """The same steps as pipeline.compress, each timed, with scores remembered from the last time."""
+    """pipeline.compress with views made of the scene, scores and tree remembered from the last time."""
     from exgs_viewer import pipeline
-    from exgs_viewer.compress.select import rank
+    from exgs_viewer.scene.views import scoring_views
 
-    with timed(seconds, "score"), progress() as report:
-        significance = pipeline.judge(scene.cloud.to(renderer.device), scene.up, renderer, report)
-    with timed(seconds, "select"):
-        return pipeline.cut(scene.cloud.take(rank(scene.cloud, significance, settings.voxel_size)), settings)
+    with timed(seconds, "compress"), progress() as report:
+        report(0.0, "Choosing views to judge the scene from")
+        cloud = scene.cloud.to(renderer.device)
+        return pipeline.compress(cloud, settings, renderer, scoring_views(cloud, scene.up), report)
 
 
 def _nearness(output: RenderOutput) -> tuple[Any, dict[str, Any]]:
