@@ -42,11 +42,11 @@ class Stages:
     rank: Callable[[BestFirst, float], Tensor]
     """[N] int64, most important first, for a voxel size."""
     size_model: Callable[[GaussianCloud, Report], SizeModel]
-    encode: Callable[[GaussianCloud, dict[str, Any], Report], int]
+    encode: Callable[[GaussianCloud, dict[str, Any], CompressionSettings, Report], int]
     """Exact bytes of a compressed cloud with its metadata."""
     metadata: Callable[[Scene, CompressionSettings], dict[str, Any]]
     """What a saved .exgs says about the scene it came from."""
-    write: Callable[[Path, GaussianCloud, dict[str, Any], Report], int]
+    write: Callable[[Path, GaussianCloud, dict[str, Any], CompressionSettings, Report], int]
     """Write an .exgs and read it back; bytes."""
     write_png: Callable[[Path, Tensor, dict[str, Any]], None]
     """Write [H, W, 3] in [0, 1] with metadata that says what it shows."""
@@ -72,8 +72,8 @@ def real_stages() -> Stages:
         best_first=best_first,
         rank=nested_order,
         size_model=size_model,
-        encode=lambda cloud, meta, report: len(exgs.encode(cloud, meta, report)),
+        encode=lambda cloud, meta, settings, report: len(exgs.encode(cloud, meta, report, settings=settings)),
         metadata=exgs.metadata,
-        write=exgs.write,
+        write=lambda path, cloud, meta, settings, report: exgs.write(path, cloud, meta, report, settings),
         write_png=write_png,
     )

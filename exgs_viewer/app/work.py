@@ -120,7 +120,7 @@ def measure_size(
     """Encode what `compression` leaves, only to know its bytes."""
     report(0.0, "Encoding")
     kept = ranked.kept(compression)
-    return Sized(ranked, compression, len(kept), stages.encode(kept, meta, report))
+    return Sized(ranked, compression, len(kept), stages.encode(kept, meta, compression, report))
 
 
 def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def save(
     stages: Stages, path: Path, ranked: Ranked, compression: CompressionSettings, meta: dict[str, Any], report: Report
 ) -> Saved:
     """Write the compressed scene and read it back."""
-    return Saved(path, stages.write(path, ranked.kept(compression), meta, report))
+    return Saved(path, stages.write(path, ranked.kept(compression), meta, compression, report))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,16 +1,17 @@
 """How large the compressed file will be, for every position of the slider at once and without encoding it.
 
-Encoding 1.5 million Gaussians takes seconds, a slider moves in milliseconds. But the coder sees little more than the
-neighbourhood of each byte (its dictionary is 4 kB), so runs of neighbours cost what they would cost in the whole file,
-and bytes per Gaussian change slowly with the share that is kept. So: take the survivors at a few shares, code some
-evenly spaced runs of them exactly as the file would, and interpolate. What is encoded for real corrects the curve.
+Encoding 1.5 million Gaussians takes seconds, a slider moves in milliseconds. But every coder sees little more than the
+neighbourhood of each Gaussian, so runs of neighbours cost what they would cost in the whole file, and the bytes of one
+change slowly with the share that is kept. So: take the survivors at a few shares, code some evenly spaced runs of them
+exactly as the file would, and interpolate. What is encoded for real corrects the curve: first at some anchors in the
+background, then wherever the slider rests.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,10 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exgs_viewer.scene import compact, exgs, paper
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
+from exgs_viewer.scene.compact_blocks import BLOCK, pack_tiers
+from exgs_viewer.scene.compact_blocks import spatial_order as key_order
+from exgs_viewer.scene.exgs_forms import PROGRESSIVE, tier_counts
 from exgs_viewer.scene.float16 import Frame, frame_around, position_codes, rows, spatial_order, to_codes, to_planes
 from exgs_viewer.scene.streams import Plane, compress, in_threads
-from exgs_viewer.settings import Report, quiet
+from exgs_viewer.settings import CompressionSettings, Report, quiet
 
 SHARES = (0.01, 0.04, 0.15, 0.45, 1.0)
 """Shares of the cloud at which survivors are coded; between them bytes per Gaussian bend by less than 1 %."""
@@ -32,6 +37,13 @@ RUN = 1 << 11
 """Neighbours in one run. The first half warms the coder up to the region, the second half is what counts."""
 HEADER = 400
 """Bytes of a typical header with metadata."""
+RUNS = 32
+"""Evenly spaced runs of neighbours that stand for a tier of the compact form; together they fill one block, which has
+to learn as much as a real one."""
+PLAIN = 1 << 14
+"""Gaussians that stand for all in the paper's form, where each costs the same."""
+ANCHORS = (0.1, 0.03, 0.2, 0.01, 0.05, 0.35, 0.6, 1.0)
+"""Shares that are encoded in the background, the most likely ones first."""
 WORDS = "Estimating sizes"
 
 
@@ -44,39 +56,110 @@ class SizeModel:
     rates: tuple[tuple[float, ...], ...]
     """For each SH degree its own share of the bytes per Gaussian (to be added up), at each of `counts`."""
     encoded: tuple[tuple[int, int, int], ...] = ()
-    """(SH degree, Gaussians, bytes) of what has been encoded for real."""
+    """(SH degree, Gaussians, bytes) of what has been encoded for real, without amplification."""
+    octave: float = 0.0
+    """Bytes per Gaussian that doubling all sizes saves: the compact form places large Gaussians more coarsely."""
 
-    def bytes(self, count: int, sh_degree: int = 0) -> int:
+    def bytes(self, count: int, sh_degree: int = 0, amplification: float = 1.0) -> int:
         """Size of a file with the first `count` Gaussians and SH up to `sh_degree` (or as far as the cloud has it)."""
         sh_degree = min(sh_degree, len(self.rates) - 1)
         known = sorted(
             (n, size / self._sampled(n, sh_degree)) for degree, n, size in self.encoded if degree == sh_degree
         )
         correction = _interpolated(count, *zip(*known, strict=True)) if known else 1.0
-        return round(correction * self._sampled(count, sh_degree))
+        return round(correction * self._sampled(count, sh_degree) - self._saved(count, amplification))
 
-    def learned(self, count: int, sh_degree: int, size: int) -> SizeModel:
+    def learned(self, count: int, sh_degree: int, size: int, amplification: float = 1.0) -> SizeModel:
         """The model that also knows what `count` Gaussians took when they were encoded."""
+        size = round(size + self._saved(count, amplification))
         known = {(degree, n): old for degree, n, old in self.encoded}
         known[min(sh_degree, len(self.rates) - 1), count] = size
         return replace(self, encoded=tuple((*key, known[key]) for key in sorted(known)))
+
+    def _saved(self, count: int, amplification: float) -> float:
+        return count * self.octave * math.log2(amplification)
 
     def _sampled(self, count: int, sh_degree: int) -> float:
         return HEADER + count * sum(_interpolated(count, self.counts, rates) for rates in self.rates[: sh_degree + 1])
 
 
-def size_model(ranked: GaussianCloud, report: Report = quiet) -> SizeModel:
-    """Sample a cloud whose most important Gaussians come first."""
+def size_model(
+    ranked: GaussianCloud, report: Report = quiet, settings: CompressionSettings = exgs.DEFAULT
+) -> SizeModel:
+    """Sample a cloud whose most important Gaussians come first, for the codec and quality of `settings`."""
     ranked = ranked.to("cpu")
     report(0.0, WORDS)
     frame = frame_around(ranked)
     order = spatial_order(position_codes(ranked, frame))
-    counts = sorted({max(1, round(share * len(ranked))) for share in SHARES})
-    sampled = []
+    counts = {max(1, round(share * len(ranked))) for share in SHARES}
+    # Where files get a second tier, bytes jump.
+    counts |= {count for count in (PROGRESSIVE - 1, PROGRESSIVE) if min(counts) < count < len(ranked)}
+    counts, sampled = sorted(counts), []
     for number, count in enumerate(counts):
         share = partial(_tell, report, number / len(counts), 1 / len(counts))
-        sampled.append(_rates(ranked, frame, order[order < count], share))
-    return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)))
+        share(0.0, WORDS)
+        if settings.codec == "float16":
+            sampled.append(_rates(ranked, frame, order[order < count], share))
+        elif settings.codec == "compact":
+            sampled.append(_compact_rates(ranked, order[order < count], settings))
+        else:
+            sampled.append(_paper_rates(ranked.take(slice(0, count))))
+    octave = 3 / 8 if settings.codec == "compact" else 0.0
+    return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)), octave=octave)
+
+
+def anchored(
+    model: SizeModel,
+    at: Callable[[int], GaussianCloud],
+    counts: Sequence[int],
+    settings: CompressionSettings = exgs.DEFAULT,
+    report: Report = quiet,
+) -> SizeModel:
+    """The model corrected by encoding `at(count)` for each of `counts`; between them it is within 0.5 % afterwards.
+
+    `at` says which cloud `count` Gaussians are: a prefix of the ranked cloud, or what merging makes of all of them.
+    """
+    for number, count in enumerate(counts):
+        cloud = at(count).with_sh_degree(settings.sh_degree)
+        share = partial(_tell, report, number / len(counts), 1 / len(counts))
+        model = model.learned(count, cloud.sh_degree, len(exgs.encode(cloud, report=share, settings=settings)))
+    return model
+
+
+def anchor_counts(total: int) -> tuple[int, ...]:
+    """The counts at which a cloud of `total` Gaussians is worth encoding for `anchored`, most useful first."""
+    return tuple(dict.fromkeys(max(1, round(share * total)) for share in ANCHORS))
+
+
+def _compact_rates(
+    ranked: GaussianCloud, survivors: NDArray[np.int64], settings: CompressionSettings
+) -> tuple[float, ...]:
+    """Bytes per Gaussian that each SH degree adds in the compact form, for survivors in their order in space."""
+    count = len(survivors)
+    form = compact.form_for(ranked.take(slice(0, count, -(-count // (1 << 17)))), settings.quality)
+    costs, first = np.zeros(ranked.sh_degree + 1), 0
+    for size in tier_counts(count, settings):
+        chosen = _spaced(survivors[(survivors >= first) & (survivors < first + size)])
+        numbers = compact.to_numbers(ranked.take(torch.from_numpy(chosen)), form)
+        payloads = pack_tiers([numbers.take(key_order(numbers))], form, quiet)[0]
+        costs += [len(payload) * size / len(chosen) for payload in payloads]
+        first += size
+    return tuple(float(cost) for cost in costs / count)
+
+
+def _spaced(members: NDArray[np.int64]) -> NDArray[np.int64]:
+    """RUNS evenly spaced runs that fill one block, or all members where they are not more."""
+    if len(members) <= BLOCK:
+        return members
+    starts = np.linspace(0, len(members) - BLOCK // RUNS, RUNS).astype(np.int64)
+    return members[(starts[:, None] + np.arange(BLOCK // RUNS)).ravel()]
+
+
+def _paper_rates(kept: GaussianCloud) -> tuple[float, ...]:
+    """The same for the paper's form."""
+    some = kept.take(slice(0, len(kept), -(-len(kept) // PLAIN)))
+    sizes = [len(paper.pack(paper.to_rows(some.with_sh_degree(degree)))) for degree in range(kept.sh_degree + 1)]
+    return tuple(after / len(some) - before / len(some) for before, after in pairwise([0, *sizes]))
 
 
 def _rates(ranked: GaussianCloud, frame: Frame, survivors: NDArray[np.int64], report: Report) -> tuple[float, ...]:

@@ -1,6 +1,6 @@
 """The beginning of an .exgs file: what it holds and where, checked before any of it is decoded.
 
-The bytes are specified in `exgs_viewer.scene.exgs`. Problems are SceneErrors that leave naming the file to the caller.
+The bytes are specified in `EXGS.md`. Problems are SceneErrors that leave naming the file to the caller.
 """
 
 from __future__ import annotations
@@ -16,17 +16,24 @@ from exgs_viewer.errors import SceneError
 from exgs_viewer.scene.float16 import Frame, rows
 
 MAGIC = b"\x89EGS\r\n\x1a\n"
-VERSION = (1, 0)
+VERSION = (1, 1)
+CODECS = ("float16", "compact", "paper")
+"""The forms of storage by their number in the file."""
+FLOAT16, COMPACT, PAPER = range(3)
 FIXED = struct.Struct("<8sHHIQII4d8h")
 CHUNK = struct.Struct("<4sI")
 TIER = struct.Struct("<IIQQII")
 CRC = struct.Struct("<I")
+FORM = struct.Struct("<10h")
+"""The numbers of the compact form after frame, in the order of `compact.Form`."""
 MAX_GAUSSIANS = 1 << 28
 MAX_TIERS = 256
 MAX_INDEX_START = 1 << 20
 MAX_META = 1 << 16
 MAX_RATIO = 64
-"""Decoded bytes of a tier may be this many times its coded bytes."""
+"""Decoded bytes of a tier may be this many times its coded bytes; in the compact form the bound is FEWEST_BITS."""
+FEWEST_BITS = 2
+"""A tier of the compact form has at least this many bits for each Gaussian."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,21 @@ class Header:
     frame: Frame
     tiers: tuple[Tier, ...]
     meta: dict[str, Any] = field(default_factory=dict)
+    codec: int = FLOAT16
+    """Place in CODECS."""
+    form: tuple[int, ...] = ()
+    """The numbers of FORM in the compact form."""
 
 
 def pack_header(header: Header) -> bytes:
     meta = _meta_bytes(header.meta)
     chunks = CHUNK.pack(b"meta", len(meta)) + meta
+    if header.form:
+        chunks += CHUNK.pack(b"Form", FORM.size) + FORM.pack(*header.form)
     fixed = FIXED.pack(
         MAGIC,
         *VERSION,
-        header.sh_degree << 4,
+        header.codec | header.sh_degree << 4,
         header.gaussians,
         len(header.tiers),
         FIXED.size + len(chunks),
@@ -82,10 +95,12 @@ def read_header(data: bytes) -> tuple[Header, int]:
         raise SceneError("its header is damaged or cut off")
     if zlib.crc32(data[:end]) != CRC.unpack_from(data, end)[0]:
         raise SceneError("its header is damaged (checksum)")
-    if flags & 0xFF8F or flags >> 4 & 15 > 3:
+    if flags & 0xFF00 or flags & 15 >= len(CODECS) or flags >> 4 & 15 > 3:
         raise SceneError(f"it uses a form of storage (flags {flags:#x}) that this program does not know")
     tiers = tuple(_read_tier(data, index + i * TIER.size) for i in range(n_tiers))
-    header = Header(gaussians, flags >> 4 & 15, Frame(tuple(numbers[:3]), numbers[3]), tiers, _read_meta(data, index))
+    meta, form = _read_chunks(data, index)
+    frame = Frame(tuple(numbers[:3]), numbers[3])
+    header = Header(gaussians, flags >> 4 & 15, frame, tiers, meta, flags & 15, form)
     _check(header)
     return header, end + CRC.size
 
@@ -101,17 +116,25 @@ def _check(header: Header) -> None:
     if not (1 <= header.gaussians <= MAX_GAUSSIANS and sum(tier.count for tier in shown) == header.gaussians):
         raise SceneError(f"its header is damaged: {header.gaussians} Gaussians do not fit its tiers")
     for tier in shown:
-        raw = tier.count * 2 * rows(header.sh_degree)
-        if tier.count == 0 or tier.raw_bytes != raw or raw > MAX_RATIO * tier.bytes:
+        if tier.count == 0 or not _plausible(tier, header):
             raise SceneError(f"its header is damaged: {tier.bytes} bytes cannot hold {tier.count} Gaussians")
+    if bool(header.form) != (header.codec == COMPACT):
+        raise SceneError("its header is damaged: it does not say how its numbers are rounded")
     frame = header.frame
     if not all(map(math.isfinite, (*frame.origin, frame.step))) or frame.step <= 0:
         raise SceneError("its header is damaged: the origin or step of its positions is no number")
 
 
-def _read_meta(data: bytes, end: int) -> dict[str, Any]:
-    """The metadata among the chunks from the fixed header to `end`."""
-    at, meta = FIXED.size, {}
+def _plausible(tier: Tier, header: Header) -> bool:
+    if header.codec == COMPACT:
+        return tier.count * FEWEST_BITS <= 8 * tier.bytes
+    raw = tier.count * 2 * rows(header.sh_degree)
+    return tier.raw_bytes == raw <= MAX_RATIO * tier.bytes
+
+
+def _read_chunks(data: bytes, end: int) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """The metadata and the numbers of FORM among the chunks from the fixed header to `end`."""
+    at, meta, form = FIXED.size, {}, ()
     while at < end:
         if at + CHUNK.size > end:
             raise SceneError("its header is damaged: chunks do not fit")
@@ -121,9 +144,11 @@ def _read_meta(data: bytes, end: int) -> dict[str, Any]:
             raise SceneError("its header is damaged: chunks do not fit")
         if kind == b"meta":
             meta = _meta_from(data[at - size : at])
+        elif kind == b"Form" and size == FORM.size:
+            form = FORM.unpack_from(data, at - size)
         elif not kind[:1].islower():
             raise SceneError(f"it needs '{kind.decode('ascii', 'replace')}', which this program does not know")
-    return meta
+    return meta, form
 
 
 def _meta_bytes(meta: dict[str, Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 The rounding to float16 is the only loss. What follows is exact integer arithmetic on the bit patterns: neighbours in
 space become neighbours in the file, positions become differences, and every number is split into its two bytes.
-The numbers, their order and the arithmetic are part of the file format and written down in `exgs_viewer.scene.exgs`.
+The numbers, their order and the arithmetic are part of the file format and written down in `EXGS.md`.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ def frame_around(cloud: GaussianCloud) -> Frame:
 
 def to_codes(cloud: GaussianCloud, frame: Frame) -> Codes:
     """The rounded numbers of every Gaussian, in the cloud's order."""
+    return ordered(to_halves(cloud, frame))
+
+
+def to_halves(cloud: GaussianCloud, frame: Frame) -> NDArray[np.float16]:
+    """[C, N]. The numbers themselves, one row for each as in Codes."""
     cloud = cloud.to("cpu")
     numbers = np.empty((rows(cloud.sh_degree), len(cloud)), np.float16)
     numbers[POSITION] = _positions(cloud, frame)
@@ -87,7 +92,7 @@ def to_codes(cloud: GaussianCloud, frame: Frame) -> Codes:
     numbers[QUAT] = (quats * torch.where(quats[:, :1] < 0, -1.0, 1.0)).T.numpy()
     numbers[HARMONICS] = cloud.sh[:, 1:].clamp(-HALF_MAX, HALF_MAX).flatten(1).T.numpy()
     assert np.isfinite(numbers).all(), "a cloud with NaN or infinite values cannot be stored"
-    return ordered(numbers)
+    return numbers
 
 
 def position_codes(cloud: GaussianCloud, frame: Frame) -> Codes:
@@ -97,7 +102,11 @@ def position_codes(cloud: GaussianCloud, frame: Frame) -> Codes:
 
 def to_cloud(codes: Codes, frame: Frame) -> GaussianCloud:
     """The activated cloud that codes stand for; values are non-finite where the codes are nonsense."""
-    numbers = unordered(codes)
+    return from_halves(unordered(codes), frame)
+
+
+def from_halves(numbers: NDArray[np.float16], frame: Frame) -> GaussianCloud:
+    """The inverse of to_halves."""
     means = _columns(numbers[POSITION]).double() * frame.step + torch.tensor(frame.origin, dtype=torch.float64)
     return GaussianCloud(
         means=means.float(),

@@ -1,6 +1,6 @@
 """Byte planes <-> one payload: each plane LZMA-compressed on its own, or stored as it is where nothing repeats.
 
-Part of the file format written down in `exgs_viewer.scene.exgs`: u8 number of streams, then for each stream u8 coder
+Part of the file format written down in `EXGS.md`: u8 number of streams, then for each stream u8 coder
 (0 raw, 1 LZMA2) and u32 bytes, then the streams without gaps.
 """
 

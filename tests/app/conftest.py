@@ -74,7 +74,7 @@ class FakeRestorer:
     gate: threading.Event | None = None
     entered: threading.Event = field(default_factory=threading.Event)
 
-    def restore(self, image, alpha, settings, stale=lambda: False, background=(0, 0, 0), hints=None):
+    def restore(self, image, alpha, settings, stale=lambda: False, background=(0, 0, 0)):
         self.given.append(image)
         self.entered.set()
         if self.gate is not None:
@@ -165,7 +165,7 @@ def stand():
             raise SceneError(f"{path}: broken.")
         return Scene(plain_cloud(1000 if path == "a" else 500), None, "fake", 4000, up=(0.0, -1.0, 0.0))
 
-    def write(path, cloud, meta, report):
+    def write(path, cloud, meta, settings, report):
         saved.append((path, cloud, meta))
         return 10 * len(cloud)
 
@@ -184,7 +184,7 @@ def stand():
         best_first=by_significance,
         rank=lambda best_first, voxel: torch.from_numpy(best_first.index),
         size_model=lambda cloud, report: FakeModel(),
-        encode=lambda cloud, meta, report: 10 * len(cloud),
+        encode=lambda cloud, meta, settings, report: 10 * len(cloud),
         metadata=lambda scene, compression: {"compression": asdict(compression), "camera": scene.cameras[0]},
         write=write,
         write_png=write_png,

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from exgs_viewer.compress import codec
-from exgs_viewer.compress.codec import SizeModel, size_model
+from exgs_viewer.compress.codec import SizeModel, anchor_counts, anchored, size_model
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.exgs import encode
+from exgs_viewer.scene.exgs import DEFAULT, encode
+from exgs_viewer.settings import CompressionSettings
 from tests.conftest import random_cloud
 
 MODEL = SizeModel(counts=(100, 1000, 10_000), rates=((20.0, 18.0, 16.0), (9.0, 9.0, 9.0)))
@@ -30,9 +31,10 @@ def walls(n: int, sh_degree: int = 0) -> GaussianCloud:
     return cloud.replaced(means=means, scales=scales, sh=sh.round(decimals=2)).take(order)
 
 
-def error(model: SizeModel, ranked: GaussianCloud, share: float, degree: int) -> float:
+def error(model: SizeModel, ranked: GaussianCloud, share: float, degree: int, settings=DEFAULT) -> float:
     count = round(share * len(ranked))
-    return model.bytes(count, degree) / len(encode(ranked.take(slice(0, count)).with_sh_degree(degree))) - 1
+    kept = ranked.take(slice(0, count)).with_sh_degree(degree)
+    return model.bytes(count, degree) / len(encode(kept, settings=settings)) - 1
 
 
 @pytest.fixture
@@ -43,20 +45,56 @@ def small_samples(monkeypatch):
     monkeypatch.setattr(codec, "HEADER", 100)
 
 
+CODECS = [CompressionSettings(codec=codec) for codec in ("float16", "compact", "paper")]
+
+
 @pytest.mark.usefixtures("small_samples")
-def test_the_estimate_is_within_three_percent_of_the_real_size():
-    ranked = walls(40_000, sh_degree=1)
-    model = size_model(ranked)
-    for share in (0.03, 0.1, 0.25, 0.5, 0.75, 1.0):
+@pytest.mark.parametrize("settings", CODECS, ids=lambda settings: settings.codec)
+def test_the_estimate_is_within_three_percent_of_the_real_size(settings):
+    ranked = walls(25_000, sh_degree=1)
+    model = size_model(ranked, settings=settings)
+    for share in (0.1, 0.5):
         for degree in (0, 1):
-            assert abs(error(model, ranked, share, degree)) < 0.03, (share, degree)
+            assert abs(error(model, ranked, share, degree, settings)) < 0.03, (share, degree)
+
+
+def test_the_estimate_is_within_half_a_percent_once_anchors_are_encoded():
+    ranked = walls(60_000)
+    counts = (5_000, 16_383, 16_384, 30_000, 60_000)
+    model = anchored(size_model(ranked), lambda count: ranked.take(slice(0, count)), counts)
+    for share in (0.12, 0.4, 0.6):
+        assert abs(error(model, ranked, share, 0)) < 0.005, share
+
+
+def test_anchors_take_whatever_cloud_stands_for_a_count():
+    """Merging makes other Gaussians of the scene than its first ones."""
+    asked = []
+
+    def merged(count):
+        asked.append(count)
+        return random_cloud(count, seed=9, sh_degree=1)
+
+    model = anchored(MODEL, merged, (200, 700), CompressionSettings(sh_degree=0))
+    assert asked == [200, 700]
+    assert model.bytes(700) == len(encode(random_cloud(700, seed=9, sh_degree=1).with_sh_degree(0)))
+
+
+def test_anchors_begin_where_the_slider_is_likely_to_be():
+    counts = anchor_counts(1_000_000)
+    assert counts[0] == 100_000 and min(counts) == 10_000 and max(counts) == 1_000_000
+    assert anchor_counts(1) == (1,)
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_amplification_may_be_left_out_of_the_estimate(factor):
+@pytest.mark.parametrize("settings", CODECS[:2], ids=lambda settings: settings.codec)
+def test_amplification_is_part_of_the_estimate(settings, factor):
     ranked = walls(20_000)
-    plain, amplified = (len(encode(ranked.replaced(scales=ranked.scales * f))) for f in (1.0, factor))
-    assert abs(amplified / plain - 1) < 0.02
+    plain, amplified = (
+        len(encode(ranked.replaced(scales=ranked.scales * f), settings=settings)) for f in (1.0, factor)
+    )
+    model = size_model(ranked, settings=settings).learned(20_000, 0, plain)
+    assert abs(model.bytes(20_000, 0, factor) / amplified - 1) < 0.01
+    assert model.learned(20_000, 0, amplified, factor).bytes(20_000, 0, factor) == amplified
 
 
 def test_a_cloud_that_fits_into_one_sample_is_estimated_by_encoding_it(monkeypatch):

@@ -1,0 +1,325 @@
+"""A cloud as small integers: what a compact file keeps of it, and the cloud that these integers stand for.
+
+Three things make it small before anything is coded. A Gaussian looks the same under 24 rotations and reflections of its
+axes, so the axes are sorted by size and only a direction (where the thin axis points, up to sign) and a turn around it
+(modulo half a turn) are kept. Every number gets as many bits as its error shows: more for large and stretched
+Gaussians, fewer for small and round ones. And what rounding takes from the area of a Gaussian its opacity gives back.
+The integers and the arithmetic on them are part of the file format and specified in `EXGS.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
+from exgs_viewer.scene.compact_model import (
+    ANGLE,
+    AXES,
+    COLUMNS,
+    LONG,
+    LUMA,
+    MIDDLE,
+    NORMAL_U,
+    OPACITY,
+    SHORT,
+    places,
+    precisions,
+)
+from exgs_viewer.scene.float16 import Frame, frame_around
+
+Quality = Literal["high", "default", "small"]
+
+
+@dataclass(frozen=True)
+class Fineness:
+    """How finely a quality rounds."""
+
+    position: float
+    """Step of positions, in parts of the typical Gaussian's thickness over its opacity."""
+    unit: int
+    """Parts of an octave in which the longest axis is counted; the others are counted 2 and 4 times as coarsely."""
+    flat: float
+    """Bits of each of the two numbers for the direction of the thin axis, for a typical Gaussian."""
+    turn: float
+    """Bits of the turn around it."""
+    opacity: int
+    """Half octaves: opacity is rounded to 2^(-opacity / 2) for a typical Gaussian, and so on."""
+    luma: int
+    chroma: int
+    harmonics: int
+    """The same for the higher spherical harmonics."""
+
+
+FINENESS = {
+    "high": Fineness(position=0.055, unit=32, flat=7.5, turn=7.0, opacity=12, luma=15, chroma=13, harmonics=10),
+    "default": Fineness(position=0.09, unit=20, flat=6.5, turn=6.0, opacity=10, luma=13, chroma=11, harmonics=8),
+    "small": Fineness(position=0.18, unit=12, flat=5.75, turn=5.25, opacity=9, luma=12, chroma=10, harmonics=7),
+}
+WIDEST = 10
+"""Bits of the longest axis: at 12 parts an octave that spans a factor of 2^85, at 64 still 2^16."""
+CORE = 1 << 16
+"""Steps from the middle within which positions are evenly spaced; beyond, the step doubles whenever the distance does,
+so that a few Gaussians far away cost the scene nothing."""
+OCTAVES = (1 << (AXES - 1)) // CORE
+COLOUR_LIMIT = 16.0
+"""Colours are kept within 0.5 +- this."""
+MOST_OPAQUE = 0.999
+"""A decoded opacity of 1 is drawn like this, so that its logit stays finite in other formats."""
+TO_LUMA = np.array([[0.25, 0.5, 0.25], [1.0, 0.0, -1.0], [-0.5, 1.0, -0.5]])
+"""YCoCg: luma, orange and green from red, green, blue."""
+TO_RGB = np.array([[1.0, 0.5, -0.5], [1.0, 0.0, 0.5], [1.0, -0.5, -0.5]])
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a reader must know to turn the integers of a file into Gaussians."""
+
+    frame: Frame
+    """Middle of the scene and step of positions."""
+    smallest: int
+    """The longest axis counts from 2^(smallest / unit) world units."""
+    unit: int
+    width: int
+    """Bits of the longest axis, 4 to WIDEST."""
+    flat: int
+    turn: int
+    size: int
+    opacity: int
+    luma: int
+    chroma: int
+    harmonics: int
+    """The rest as compact_model.FORM has it."""
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """All but the frame, as the file has it."""
+        return tuple(getattr(self, field.name) for field in fields(self)[1:])
+
+    @property
+    def sound(self) -> bool:
+        """Whether a writer may have made this; the coder relies on it."""
+        return 1 <= self.unit <= 256 and 4 <= self.width <= WIDEST
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """As compact_model wants them."""
+        return np.array(
+            [self.unit, self.width, self.flat, self.turn, self.size, self.opacity, self.luma, self.chroma], np.int64
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """The integers of some Gaussians."""
+
+    keys: NDArray[np.uint64]
+    """[N] Morton keys of the positions."""
+    values: NDArray[np.int32]
+    """[N, COLUMNS], see compact_model."""
+    harmonics: NDArray[np.int32]
+    """[N, 3 K - 3] higher SH coefficients, each luma, orange, green."""
+
+    def take(self, index: NDArray[np.int64] | slice) -> Numbers:
+        return Numbers(self.keys[index], self.values[index], self.harmonics[index])
+
+
+def form_for(cloud: GaussianCloud, quality: Quality) -> Form:
+    """How a cloud's numbers are rounded: what is typical is taken as the median of its Gaussians."""
+    fineness, logs = FINENESS[quality], _log_scales(cloud)
+    unit, sizes = fineness.unit, np.round(logs * fineness.unit)  # [N, 3]
+    long, middle, short = sizes.T
+    size = (long + middle) / 2
+    # A size 2^20 times the usual is a mistake of training; it must not push the others out of the range.
+    largest = min(long.max(), np.median(long) + 20 * unit)
+    smallest = int(max(short.min(), largest + 1 - (1 << WIDEST)))
+    width = max(4, int(largest - smallest + 4).bit_length())
+    size -= smallest
+    return Form(
+        frame=_frame(cloud, logs, fineness.position),
+        smallest=smallest,
+        unit=unit,
+        width=min(width, WIDEST),
+        flat=round(2 * unit * fineness.flat + unit - float(np.median(long - short + size))),
+        turn=round(4 * unit * fineness.turn + 2 * unit - float(np.median(3 * (long - middle) + 2 * size))),
+        size=round(float(np.median(size))),
+        opacity=fineness.opacity,
+        luma=fineness.luma,
+        chroma=fineness.chroma,
+        harmonics=fineness.harmonics,
+    )
+
+
+def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
+    """The rounded numbers of every Gaussian, in the cloud's order."""
+    cloud = cloud.to("cpu")
+    assert all(getattr(cloud, field.name).isfinite().all() for field in fields(cloud)), "NaN cannot be stored"
+    axes, logs = _sorted_axes(cloud)
+    values = np.empty((len(cloud), COLUMNS), np.int32)
+    limits = [(1 << form.width) - 1, (1 << form.width - 1) - 1, (1 << form.width - 2) - 1]
+    coarse = np.array([1, 2, 4])
+    exact = logs * form.unit - form.smallest  # [N, 3]
+    values[:, LONG : SHORT + 1] = np.clip(np.round(exact / coarse), 0, limits)
+    bits = precisions(values, form.numbers)  # [N, 3]
+    values[:, NORMAL_U : ANGLE + 1] = _rotation_numbers(axes, bits)
+    grown = values[:, LONG : MIDDLE + 1] * coarse[:2] - exact[:, :2]  # [N, 2], by rounding
+    opacities = cloud.opacities.numpy().astype(np.float64) * 2.0 ** (-0.25 * grown.sum(1) / form.unit)
+    values[:, OPACITY] = np.round(opacities.clip(0, 1) / _steps(form.opacity, bits, 16))
+    values[:, LUMA:] = np.round(_luma(cloud.sh[:, 0].numpy() * SH_C0, COLOUR_LIMIT) / _colour_steps(form, bits))
+    higher = cloud.sh[:, 1:].numpy().astype(np.float64)
+    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, bits)[:, None])
+    return Numbers(_keys(cloud, form.frame), values, harmonics.reshape(len(cloud), -1).astype(np.int32))
+
+
+def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
+    """The cloud that numbers stand for."""
+    values = numbers.values
+    bits = precisions(values, form.numbers)
+    with np.errstate(over="ignore"):  # Damaged files may ask for infinite sizes; the caller refuses them.
+        scales = np.exp2((values[:, LONG : SHORT + 1] * np.array([1.0, 2.0, 4.0]) + form.smallest) / form.unit)
+    opacities = values[:, OPACITY] * _steps(form.opacity, bits, 16)
+    colours = (values[:, LUMA:] * _colour_steps(form, bits)) @ TO_RGB.T / SH_C0
+    higher = numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, bits)[:, None] @ TO_RGB.T
+    return GaussianCloud(
+        means=_tensor(_means(numbers.keys, form.frame)),
+        scales=_tensor(scales),
+        quats=_tensor(_quats(values, bits)),
+        opacities=_tensor(opacities.clip(0, MOST_OPAQUE)),
+        sh=_tensor(np.concatenate([colours[:, None], higher], axis=1)),
+    )
+
+
+def _frame(cloud: GaussianCloud, logs: NDArray[np.float64], position: float) -> Frame:
+    """Around the middle of the scene; the step suits the typical thickness, where errors show by opacity."""
+    # A disc without thickness moves as visibly as one of 1/64 of its width.
+    thickness = float(np.exp2(np.median(logs[:, 1] + np.maximum(logs[:, 2], logs[:, 1] - 6)) / 2))
+    step = position * thickness / max(0.25, float(cloud.opacities.median()))
+    origin = frame_around(cloud).origin
+    reach = float((cloud.means.cpu().double() - torch.tensor(origin, dtype=torch.float64)).abs().max())
+    return Frame(origin, max(step, reach / (CORE << OCTAVES - 1) * 1.001))
+
+
+def _log_scales(cloud: GaussianCloud) -> NDArray[np.float64]:
+    """[N, 3] binary logarithms of the scales, the longest first, within what files of 3DGS hold."""
+    logs = np.log2(np.sort(cloud.scales.cpu().numpy().astype(np.float64), axis=1)[:, ::-1].clip(1e-300))
+    return np.maximum(logs.clip(-43.0, 28.75), logs[:, :1].clip(-43.0, 28.75) - 12)
+
+
+def _sorted_axes(cloud: GaussianCloud) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The directions of the longest and of the thinnest axis, [N, 2, 3], and _log_scales."""
+    order = np.argsort(-cloud.scales.numpy(), axis=1, kind="stable")
+    quats = cloud.quats.numpy().astype(np.float64)
+    w, x, y, z = (quats / np.linalg.norm(quats, axis=1, keepdims=True)).T
+    columns = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)],
+            [2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)],
+            [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )  # [axis, xyz, N]
+    every = np.arange(len(order))
+    axes = np.stack([columns[order[:, 0], :, every], columns[order[:, 2], :, every]], axis=1)
+    return axes, _log_scales(cloud)
+
+
+def _rotation_numbers(axes: NDArray[np.float64], bits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[N, 3]: the thin axis on the octahedral square of its upper half, and the turn of the long one around it."""
+    thin = axes[:, 1] * np.where(axes[:, 1, 2:] < 0, -1.0, 1.0)
+    x, y = (thin[:, :2] / np.abs(thin).sum(1, keepdims=True)).T
+    cells = (1 << bits[:, :1]).astype(np.float64)
+    square = np.stack([x + y, x - y], axis=1) / 2 + 0.5
+    numbers = np.empty((len(axes), 3))
+    numbers[:, :2] = np.floor(square * cells).clip(0, cells - 1)
+    first, second = _tangents(_thin_axis(numbers[:, :2], cells))
+    turn = np.arctan2((axes[:, 0] * second).sum(1), (axes[:, 0] * first).sum(1)) / math.pi % 1.0
+    parts = 1 << bits[:, 1]
+    numbers[:, 2] = np.floor(turn * parts) % parts
+    return numbers.astype(np.int64)
+
+
+def _quats(values: NDArray[np.int32], bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[N, 4] wxyz: the shortest way from z to the thin axis, after a turn around z."""
+    x, y, z = _thin_axis(values[:, NORMAL_U : NORMAL_U + 2], (1 << bits[:, :1]).astype(np.float64)).T
+    turn = (values[:, ANGLE] + 0.5) / (1 << bits[:, 1]) * (math.pi / 2)
+    cos, sin, length = np.cos(turn), np.sin(turn), np.sqrt(2 + 2 * z)
+    w, x, y = (1 + z) / length, x / length, y / length
+    return np.stack([w * cos, x * sin - y * cos, x * cos + y * sin, w * sin], axis=1)
+
+
+def _thin_axis(numbers: NDArray, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[N, 3] unit vectors with z >= 0 in the middle of the cells of the octahedral square."""
+    square = (numbers + 0.5) / cells * 2 - 1
+    x, y = (square[:, 0] + square[:, 1]) / 2, (square[:, 0] - square[:, 1]) / 2
+    vectors = np.stack([x, y, 1 - np.abs(x) - np.abs(y)], axis=1)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _tangents(thin: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the shortest rotation from z to `thin` takes x and y (Duff et al. 2017), each [N, 3]."""
+    x, y, z = thin.T
+    a = -1 / (1 + z)
+    b = x * y * a
+    return np.stack([1 + x * x * a, b, -x], axis=1), np.stack([b, 1 + y * y * a, -y], axis=1)
+
+
+def _keys(cloud: GaussianCloud, frame: Frame) -> NDArray[np.uint64]:
+    """[N] Morton keys, x most significant."""
+    steps = (cloud.means.numpy().astype(np.float64) - np.array(frame.origin)) / frame.step
+    octave = np.maximum(np.frexp(np.abs(steps) / CORE)[1] - 1, 0)
+    counted = np.floor(np.ldexp(np.abs(steps), -octave)) + octave * float(CORE)
+    half = 1 << AXES - 1
+    numbers = np.where(steps < 0, half - 1 - counted, half + counted).clip(0, 2 * half - 1).astype(np.uint64)
+    for shift, mask in SPREAD:
+        numbers = (numbers | numbers << np.uint64(shift)) & np.uint64(mask)
+    return numbers[:, 0] << np.uint64(2) | numbers[:, 1] << np.uint64(1) | numbers[:, 2]
+
+
+SPREAD = (
+    (32, 0x1F00000000FFFF),
+    (16, 0x1F0000FF0000FF),
+    (8, 0x100F00F00F00F00F),
+    (4, 0x10C30C30C30C30C3),
+    (2, 0x1249249249249249),
+)
+"""Shifts and masks that put two zeros between the bits of a number."""
+
+
+def _means(keys: NDArray[np.uint64], frame: Frame) -> NDArray[np.float64]:
+    """[N, 3] world units: the middles of the cells."""
+    half = 1 << AXES - 1
+    numbers = places(keys).T - half
+    counted = np.where(numbers < 0, -1 - numbers, numbers) + 0.5
+    octave = np.maximum(counted.astype(np.int64) // CORE - 1, 0)
+    steps = np.ldexp(counted - octave * float(CORE), octave)
+    return np.where(numbers < 0, -steps, steps) * frame.step + np.array(frame.origin)
+
+
+def _luma(colours: NDArray, limit: float) -> NDArray[np.float64]:
+    """Red, green, blue in the last axis, as differences from grey, to luma, orange, green."""
+    return colours.astype(np.float64).clip(-limit, limit) @ TO_LUMA.T
+
+
+def _steps(base: int, bits: NDArray[np.int64], most: int) -> NDArray[np.float64]:
+    """[N] steps of a number whose half octaves are `base` for a typical Gaussian."""
+    return 2.0 ** (-0.5 * np.clip(base + bits[:, 2], 2, most))
+
+
+def _colour_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[N, 3] steps of luma, orange, green."""
+    chroma = _steps(form.chroma, bits, 20)
+    return np.stack([_steps(form.luma, bits, 20), chroma, chroma], axis=1)
+
+
+def _harmonic_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    chroma = _steps(form.harmonics - 2, bits, 20)
+    return np.stack([_steps(form.harmonics, bits, 20), chroma, chroma], axis=1)
+
+
+def _tensor(numbers: NDArray) -> torch.Tensor:
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32))

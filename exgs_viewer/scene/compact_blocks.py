@@ -1,0 +1,167 @@
+"""The integers of a cloud <-> the payloads of its tiers, block by block on all cores.
+
+A tier is cut along the Morton curve into blocks of at most 65,536 Gaussians that know nothing of each other. A payload
+is `u32 blocks`, for each block `u32 Gaussians, u32 bytes`, then the blocks without gaps. Part of the file format
+specified in `EXGS.md`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exgs_viewer.errors import SceneError
+from exgs_viewer.scene.cloud import SH_COUNTS
+from exgs_viewer.scene.compact import Form, Numbers
+from exgs_viewer.scene.compact_model import COLUMNS, code_harmonics, code_positions, code_values
+from exgs_viewer.scene.exgs_header import FEWEST_BITS
+from exgs_viewer.scene.range_coder import close_writer, open_reader, open_writer, read_whole
+from exgs_viewer.scene.streams import in_threads
+from exgs_viewer.settings import Report
+
+MAX_BLOCK = 1 << 16
+BLOCK = 40_000
+"""Gaussians a block should hold: large enough to learn from, small enough to keep two cores equally busy."""
+TABLE = struct.Struct("<I")
+ENTRY = struct.Struct("<II")
+SMALL_BLOCK = 256
+"""Bytes. A payload has at most one block more than this fits into it: each block costs a reader a fresh model."""
+Payloads = list[bytes]
+"""What a tier's Gaussians take: without higher harmonics, then what each SH degree adds."""
+
+
+def spatial_order(numbers: Numbers) -> NDArray[np.int64]:
+    """[N]. Along the Morton curve; of two in the same place the earlier first."""
+    return np.argsort(numbers.keys, kind="stable")
+
+
+def pack_tiers(tiers: Sequence[Numbers], form: Form, report: Report) -> list[Payloads]:
+    """The payloads of tiers whose Gaussians are in spatial order."""
+    blocks = [_blocks(tier) for tier in tiers]
+    jobs = [block for tier in blocks for block in tier]
+    coded = iter(in_threads(lambda block, _: _pack_block(block, form), jobs, report))
+    return [_joined(tier, [next(coded) for _ in tier]) for tier in blocks]
+
+
+def unpack_tiers(tiers: Sequence[tuple[int, list[memoryview]]], form: Form, report: Report) -> list[Numbers]:
+    """The numbers of tiers, each given as its count and its payloads. Raises SceneError without naming the file."""
+    jobs = [_block_jobs(count, payloads) for count, payloads in tiers]
+    flat = [job for tier in jobs for job in tier]
+    blocks = iter(in_threads(lambda job, _: _unpack_block(*job, form), flat, report))
+    return [_together([next(blocks) for _ in tier]) for tier in jobs]
+
+
+def _blocks(tier: Numbers) -> list[Numbers]:
+    count = -(-len(tier.keys) // BLOCK)
+    count += count > 1 and count % 2  # An even number keeps two cores equally long at work.
+    ends = np.linspace(0, len(tier.keys), count + 1).astype(np.int64)
+    return [tier.take(slice(start, end)) for start, end in pairwise(ends)]
+
+
+def _pack_block(block: Numbers, form: Form) -> list[bytes]:
+    """The bytes of one block, for the base and for each SH degree."""
+    keys, values = block.keys.copy(), np.ascontiguousarray(block.values)
+    fewest = -(-len(keys) * FEWEST_BITS // 8)
+
+    def base(state, data):
+        code_positions(state, data, keys)
+        code_values(state, data, keys, values, form.numbers)
+
+    parts = [_written(base, 64 * len(keys), fewest)]
+    for degree in range(1, _degree(block.harmonics.shape[1]) + 1):
+        part = np.ascontiguousarray(block.harmonics[:, _columns(degree)])
+        parts.append(_written(lambda state, data, part=part: code_harmonics(state, data, part), 8 * part.size, fewest))
+    return parts
+
+
+def _written(code, room: int, fewest: int) -> bytes:
+    """What `code` writes; `room` is doubled until it suffices."""
+    while True:
+        data = np.empty(room + 1024, np.uint8)
+        state = open_writer(data)
+        code(state, data)
+        size = close_writer(state, data)
+        if size >= 0:
+            return data[:size].tobytes().ljust(fewest, b"\0")
+        room *= 2
+
+
+def _unpack_block(count: int, payloads: list[memoryview], form: Form) -> Numbers:
+    keys, values = np.zeros(count, np.uint64), np.zeros((count, COLUMNS), np.int32)
+    data = np.frombuffer(payloads[0], np.uint8).copy()
+    state = open_reader(data)
+    code_positions(state, data, keys)
+    code_values(state, data, keys, values, form.numbers)
+    _check_read(state)
+    parts = []
+    for degree, payload in enumerate(payloads[1:], 1):
+        data, part = np.frombuffer(payload, np.uint8).copy(), np.zeros((count, _width(degree)), np.int32)
+        state = open_reader(data)
+        code_harmonics(state, data, part)
+        _check_read(state)
+        parts.append(part)
+    return Numbers(keys, values, np.concatenate([np.zeros((count, 0), np.int32), *parts], axis=1))
+
+
+def _check_read(state: NDArray[np.int64]) -> None:
+    if not read_whole(state):
+        raise SceneError("a block ends before its Gaussians do")
+
+
+def _joined(blocks: list[Numbers], coded: list[list[bytes]]) -> Payloads:
+    """The payloads of a tier from the parts of its blocks."""
+    payloads = []
+    for parts in zip(*coded, strict=True):
+        entries = [ENTRY.pack(len(block.keys), len(part)) for block, part in zip(blocks, parts, strict=True)]
+        payloads.append(b"".join([TABLE.pack(len(parts)), *entries, *parts]))
+    return payloads
+
+
+def _block_jobs(count: int, payloads: list[memoryview]) -> list[tuple[int, list[memoryview]]]:
+    """For each block of a tier its Gaussians and its part of each payload."""
+    tables = [_split(payload) for payload in payloads]
+    counts = [gaussians for gaussians, _ in tables[0]]
+    if any([gaussians for gaussians, _ in table] != counts for table in tables) or sum(counts) != count:
+        raise SceneError(f"the blocks of a tier do not hold its {count} Gaussians")
+    return [(gaussians, [table[number][1] for table in tables]) for number, gaussians in enumerate(counts)]
+
+
+def _split(payload: memoryview) -> list[tuple[int, memoryview]]:
+    """Gaussians and bytes of each block, which must fill the payload exactly."""
+    blocks = TABLE.unpack_from(payload)[0] if len(payload) >= TABLE.size else 0
+    at = TABLE.size + blocks * ENTRY.size
+    if not 0 < blocks <= 1 + len(payload) // SMALL_BLOCK or at > len(payload):
+        raise SceneError("the table of a tier's blocks is damaged")
+    found = []
+    for number in range(blocks):
+        gaussians, size = ENTRY.unpack_from(payload, TABLE.size + number * ENTRY.size)
+        if not 0 < gaussians <= MAX_BLOCK or gaussians * FEWEST_BITS > 8 * size or at + size > len(payload):
+            raise SceneError(f"{size} bytes cannot be a block of {gaussians} Gaussians")
+        found.append((gaussians, payload[at : at + size]))
+        at += size
+    if at != len(payload):
+        raise SceneError(f"the blocks of a tier take {at} bytes and not {len(payload)}")
+    return found
+
+
+def _together(blocks: list[Numbers]) -> Numbers:
+    return Numbers(
+        *(np.concatenate([getattr(block, name) for block in blocks]) for name in ("keys", "values", "harmonics"))
+    )
+
+
+def _degree(columns: int) -> int:
+    return SH_COUNTS.index(columns // 3 + 1)
+
+
+def _columns(degree: int) -> slice:
+    """The columns of the higher coefficients that belong to one degree."""
+    return slice(3 * (SH_COUNTS[degree - 1] - 1), 3 * (SH_COUNTS[degree] - 1))
+
+
+def _width(degree: int) -> int:
+    return 3 * (SH_COUNTS[degree] - SH_COUNTS[degree - 1])

@@ -1,0 +1,251 @@
+"""A second reader of compact .exgs files, written from EXGS.md in plain Python: slow, and nobody's twin."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+
+
+class Coder:
+    """The range coder, reading."""
+
+    def __init__(self, data: bytes):
+        self.data, self.at, self.range, self.low = data, 4, 2**32 - 1, int.from_bytes(data[:4].ljust(4, b"\0"), "big")
+        self.counters: dict = {}
+
+    def settle(self):
+        while self.range < 2**24:
+            byte = self.data[self.at] if self.at < len(self.data) else 0
+            self.range, self.low, self.at = self.range << 8, self.low << 8 | byte, self.at + 1
+
+    def bit(self, chance):
+        bound = self.range * min(max(chance >> 6, 16), 65520) >> 16
+        one = self.low < bound
+        if one:
+            self.range = bound
+        else:
+            self.low, self.range = self.low - bound, self.range - bound
+        self.settle()
+        return int(one)
+
+    def even(self, choices):
+        share = self.range // choices
+        number = min(self.low // share, choices - 1)
+        self.low, self.range = self.low - share * number, share
+        self.settle()
+        return number
+
+    def noise(self, width):
+        number = 0
+        while width > 0:
+            step = min(width, 16)
+            number, width = number << step | self.even(1 << step), width - step
+        return number
+
+    def teach(self, name, bit):
+        chance, seen = self.counters.get(name, (2**21, 0))
+        self.counters[name] = (
+            chance + (((2**22 - 1) * bit - chance) * (131072 // (2 * seen + 3)) >> 16),
+            min(seen + 1, 255),
+        )
+
+    def learn(self, *name):
+        bit = self.bit(self.counters.get(name, (2**21, 0))[0])
+        self.teach(name, bit)
+        return bit
+
+    def learn2(self, special, general):
+        chance, seen = self.counters.get(special, (2**21, 0))
+        usual, _ = self.counters.get(general, (2**21, 0))
+        bit = self.bit(usual + ((chance - usual) * (256 * seen // (seen + 4)) >> 8))
+        self.teach(special, bit)
+        self.teach(general, bit)
+        return bit
+
+    def tree(self, width, *name):
+        node = 1
+        for _ in range(width):
+            node = 2 * node + self.learn(*name, node)
+        return node - (1 << width)
+
+    def tree2(self, width, special, general):
+        node = 1
+        for _ in range(width):
+            node = 2 * node + self.learn2((*special, node), (*general, node))
+        return node - (1 << width)
+
+    def signed(self, *name):
+        if self.learn(*name, "zero"):
+            return 0
+        negative, width = self.learn(*name, "sign"), 1
+        while width < 24 and self.learn(*name, "width", width):
+            width += 1
+        number = 1
+        for place in range(min(width - 1, 2)):
+            number = 2 * number + self.learn(*name, "top", width, 0 if place == 0 else 1 + number % 2)
+        left = max(width - 3, 0)
+        number = number << left | self.noise(left)
+        return -number if negative else number
+
+
+def read_plainly(data: bytes) -> dict[str, np.ndarray]:
+    """means, scales, quats, opacities, sh of a compact file, float64, in the file's order."""
+    flags, _, n_tiers, index = struct.unpack_from("<IQII", data, 12)
+    frame, degree = struct.unpack_from("<4d", data, 32), flags >> 4
+    assert flags & 15 == 1
+    at, form = 80, None
+    while at < index:
+        name, size = struct.unpack_from("<4sI", data, at)
+        if name == b"Form":
+            form = struct.unpack_from("<10h", data, at + 8)
+        at += 8 + size
+    start, gaussians, kinds = index + 32 * n_tiers + 4, [], {0: [], 1: [], 2: [], 3: []}
+    for number in range(n_tiers):
+        kind, _, size, _, _, _ = struct.unpack_from("<IIQQII", data, index + 32 * number)
+        kinds[kind].append(data[start : start + size])
+        start += size
+    for tier, payload in enumerate(kinds[0]):
+        higher = [blocks_of(kinds[kind][tier]) for kind in range(1, degree + 1)]
+        for place, (count, block) in enumerate(blocks_of(payload)):
+            found = read_block(Coder(block), count, form)
+            colours = [[] for _ in range(count)]
+            for kind, table in enumerate(higher, 1):
+                for mine, more in zip(colours, read_harmonics(Coder(table[place][1]), count, kind), strict=True):
+                    mine += more
+            gaussians += [gaussian(numbers, more, form, frame) for numbers, more in zip(found, colours, strict=True)]
+    return {name: np.array([each[name] for each in gaussians]) for name in gaussians[0]}
+
+
+def blocks_of(payload: bytes) -> list[tuple[int, bytes]]:
+    count = struct.unpack_from("<I", payload)[0]
+    at, found = 4 + 8 * count, []
+    for number in range(count):
+        gaussians, size = struct.unpack_from("<II", payload, 4 + 8 * number)
+        found.append((gaussians, payload[at : at + size]))
+        at += size
+    return found
+
+
+def read_keys(coder: Coder, n: int) -> list[int]:
+    def size_class(count):
+        return count - 2 if count <= 9 else min(15, max(8, count.bit_length() + 4))
+
+    keys, stack = [], [(0, n, 63)]
+    while stack:
+        beginning, count, left = stack.pop()
+        while count > 1 and left > 0:
+            left -= 1
+            k, f = size_class(count), count - 1
+            if coder.learn("split", k, left):
+                if f <= 8:
+                    lower = 1 + min(coder.tree((f - 1).bit_length(), "share", k), f - 1)
+                else:
+                    part = coder.tree(4, "share", k)
+                    first, last = (part * f + 15) // 16, ((part + 1) * f + 15) // 16
+                    lower = 1 + min(first + coder.even(max(last - first, 1)), f - 1)
+                stack.append((2 * beginning + 1, count - lower, left))
+                beginning, count = 2 * beginning, lower
+            else:
+                beginning = 2 * beginning + coder.learn("upper", k, left)
+        keys += [beginning << left | coder.noise(left)] * count
+    return keys
+
+
+def precision(numbers, form):
+    _, unit, _, flat, turn, size, *_ = form
+    long, middle, short = numbers["L"], 2 * numbers["M"], 4 * numbers["S"]
+    z = (long + middle) // 2
+    a = min(max((long - short + z + flat) // (2 * unit), 3), 13)
+    b = min(max((3 * (long - middle) + 2 * z + turn) // (4 * unit), 3), 13)
+    return a, b, 3 * (z - size) // (5 * unit)
+
+
+def bits_of(number):
+    return min(number.bit_length(), 7)
+
+
+def read_block(coder: Coder, n: int, form) -> list[dict]:
+    nobody = dict.fromkeys(("L", "M", "S", "side", "half", "xo", "x0", "x1", "x2"), 0)
+    found, width, table = [], form[2], [round(2 ** (20 - half / 2)) for half in range(33)]
+    for key in read_keys(coder, n):
+        cells = [int("".join(f"{key:063b}"[axis::3]), 2) for axis in range(3)]
+        before = found[-24:][::-1]
+        near = sorted(before, key=lambda other: sum(abs(i - j) for i, j in zip(other["cells"], cells, strict=True)))
+        a, b = (*near, *near)[:2] if near else (nobody, nobody)
+        mine = {"cells": cells}
+        upper = coder.tree2(width - 2, ("L", (a["L"] + b["L"]) >> 4 & 127), ("L all",))
+        mine["L"] = upper << 2 | coder.noise(2)
+        mine["M"] = coder.tree2(width - 1, ("M", mine["L"] >> 3), ("M near", (a["M"] + b["M"]) >> 3 & 127))
+        mine["S"] = coder.tree2(width - 2, ("S", mine["M"] >> 2), ("S near", (a["S"] + b["S"]) >> 2 & 127))
+        flat, turn, e = precision(mine, form)
+        mine["side"] = coder.tree2(6, ("side", a["side"]), ("side all",))
+        rest, noise = flat - 3, coder.noise(2 * flat - 6)
+        mine["u"] = (mine["side"] >> 3) << rest | noise >> rest
+        mine["v"] = (mine["side"] & 7) << rest | noise & (1 << rest) - 1
+        mine["half"] = coder.tree2(3, ("half", mine["side"]), ("half near", a["half"]))
+        mine["r"] = mine["half"] << turn - 3 | coder.noise(turn - 3)
+        h = min(max(form[6] + e, 2), 16)
+        near = min((a["xo"] + b["xo"]) >> 17, 15)
+        mine["o"] = coder.tree2(h // 2 + 1, ("o", h, near), ("o all", h))
+        mine["xo"], missed = mine["o"] * table[h], 0
+        for channel, base in enumerate((form[7], form[8], form[8])):
+            h, name = min(max(base + e, 2), 20), f"x{channel}"
+            guess = (a[name] + b[name] + table[h]) // (2 * table[h])
+            off = coder.signed("colour", channel, bits_of(2 * abs(a[name] - b[name]) // table[h]), missed)
+            mine[channel], missed = guess + off, bits_of(2 * abs(off))
+            mine[name] = mine[channel] * table[h]
+        found.append(mine)
+    return found
+
+
+def read_harmonics(coder: Coder, n: int, degree: int) -> list[list[list[int]]]:
+    found = []
+    for i in range(n):
+        mine = []
+        for k in range(2 * degree + 1):
+            mine.append([])
+            for channel in range(3):
+                before = abs(mine[k - 1][channel]) if k else 0
+                near = abs(found[i - 1][k][channel]) if i else 0
+                mine[k].append(coder.signed(channel, bits_of(before + near)))
+        found.append(mine)
+    return found
+
+
+def rgb(steps, y, co, cg):
+    y, co, cg = y * steps[0], co * steps[1], cg * steps[1]
+    return [y + co / 2 - cg / 2, y + cg / 2, y - co / 2 - cg / 2]
+
+
+def gaussian(numbers, harmonics, form, frame) -> dict[str, list[float]]:
+    smallest, unit, *_ = form
+    a, b, e = precision(numbers, form)
+
+    def step(base, most):
+        return 2 ** (-min(max(base + e, 2), most) / 2)
+
+    def coordinate(cell, origin):
+        k = cell - 2**20 if cell >= 2**20 else 2**20 - 1 - cell
+        octave = max(k // 65536 - 1, 0)
+        distance = (k + 0.5 - 65536 * octave) * 2**octave * frame[3]
+        return origin + (distance if cell >= 2**20 else -distance)
+
+    s, t = ((numbers[name] + 0.5) / 2**a * 2 - 1 for name in "uv")
+    x, y = (s + t) / 2, (s - t) / 2
+    z = 1 - abs(x) - abs(y)
+    length = math.hypot(x, y, z)
+    x, y, z = x / length, y / length, z / length
+    turn = (numbers["r"] + 0.5) / 2**b * math.pi / 2
+    q, (cos, sin) = np.array([1 + z, -y, x]) / math.sqrt(2 + 2 * z), (math.cos(turn), math.sin(turn))
+    chroma = step(form[8], 20)
+    constant = rgb((step(form[7], 20), chroma), numbers[0], numbers[1], numbers[2])
+    steps = (step(form[9], 20), step(form[9] - 2, 20))
+    return {
+        "means": [coordinate(cell, origin) for cell, origin in zip(numbers["cells"], frame[:3], strict=True)],
+        "scales": [2 ** ((part + smallest) / unit) for part in (numbers["L"], 2 * numbers["M"], 4 * numbers["S"])],
+        "quats": [q[0] * cos, q[1] * cos + q[2] * sin, q[2] * cos - q[1] * sin, q[0] * sin],
+        "opacities": min(numbers["o"] * step(form[6], 16), 0.999),
+        "sh": [[part / 0.28209479177387814 for part in constant], *(rgb(steps, *each) for each in harmonics)],
+    }

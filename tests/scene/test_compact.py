@@ -1,0 +1,349 @@
+"""The compact form: a cloud that looks the same in a third of the bytes, and a file that never lies about it."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exgs_viewer.errors import SceneError
+from exgs_viewer.render import open_renderer
+from exgs_viewer.scene import compact, exgs, open_scene
+from exgs_viewer.scene.camera import look_at
+from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
+from exgs_viewer.scene.exgs_header import TIER
+from exgs_viewer.scene.range_coder import close_writer, code_bit, code_signed, fresh, open_reader, open_writer
+from exgs_viewer.settings import CompressionSettings, RenderSettings
+from tests.conftest import random_cloud
+from tests.scene.compact_reader import read_plainly
+from tests.scene.damage import mutated, refused_or_sound, sealed
+
+QUALITIES = ("high", "default", "small")
+COMPACT = CompressionSettings()
+
+
+def covariances(cloud: GaussianCloud) -> torch.Tensor:
+    """[N, 3, 3] float64, from the quaternions by the textbook formula."""
+    w, x, y, z = torch.nn.functional.normalize(cloud.quats.double(), dim=1).T
+    rotation = torch.stack(
+        [
+            torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], 1),
+            torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], 1),
+            torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], 1),
+        ],
+        1,
+    )
+    half = rotation * cloud.scales.double()[:, None]
+    return half @ half.transpose(1, 2)
+
+
+def rounded_only(cloud: GaussianCloud, quality="default") -> GaussianCloud:
+    """The cloud as the form rounds it, in its own order."""
+    form = compact.form_for(cloud, quality)
+    return compact.to_cloud(compact.to_numbers(cloud, form), form)
+
+
+def psnr(one: GaussianCloud, other: GaussianCloud) -> float:
+    renderer, views = open_renderer("cpu"), [(2.5, 0.3, 0.1), (-0.4, -2.2, 1.0), (0.2, 1.1, -2.4)]
+    error = 0.0
+    for eye in views:
+        camera = look_at(eye, (0.0, 0.0, 0.0), (0.0, 1.0, 0.2))
+        pictures = [renderer.render(cloud, camera, (320, 240), RenderSettings()).color for cloud in (one, other)]
+        error += float((pictures[0] - pictures[1]).square().mean()) / len(views)
+    return -10 * math.log10(error)
+
+
+# What the numbers mean
+
+
+def test_sorting_the_axes_changes_no_gaussian(monkeypatch):
+    """With very fine rounding what is left of a covariance's error is rounding, whatever the order of its axes was."""
+    fine = compact.Fineness(position=0.001, unit=250, flat=13, turn=13, opacity=16, luma=20, chroma=20, harmonics=20)
+    monkeypatch.setitem(compact.FINENESS, "high", fine)
+    cloud = random_cloud(500, sh_degree=0)
+    cloud = cloud.replaced(scales=torch.exp(torch.log(cloud.scales).clamp(-3.9, -3.1)))
+    error = covariances(rounded_only(cloud, "high")) - covariances(cloud)
+    size = covariances(cloud).flatten(1).norm(dim=1)
+    assert (error.flatten(1).norm(dim=1) / size).max() < 0.02
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_disc_keeps_facing_where_it_faced(axis):
+    """Whatever axis the file of a scene calls the thin one."""
+    cloud = random_cloud(300, sh_degree=0)
+    scales = torch.tensor([0.05, 0.05, 0.05])
+    scales[axis] = 0.001
+    cloud = cloud.replaced(scales=scales.expand(300, 3).contiguous())
+    turned = torch.linalg.eigh(covariances(rounded_only(cloud))).eigenvectors[:, :, 0]
+    meant = torch.linalg.eigh(covariances(cloud)).eigenvectors[:, :, 0]
+    assert ((turned * meant).sum(1).abs() > math.cos(math.radians(3.0))).all()
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_every_gaussian_comes_back_near_where_and_what_it_was(quality):
+    cloud = random_cloud(400)
+    found, step = rounded_only(cloud, quality), compact.form_for(cloud, quality).frame.step
+    assert ((found.means - cloud.means).abs() <= step / 2 * 1.001 + 1e-6).all()
+    longest = torch.log2(found.scales[:, 0] / cloud.scales.amax(1)).abs()
+    assert longest.max() <= 0.51 / compact.FINENESS[quality].unit + 1e-5
+    assert (torch.log2(found.scales.sort(1).values / cloud.scales.sort(1).values).abs() <= 0.25).all()
+    assert (found.opacities - cloud.opacities).abs().max() < 0.12
+    assert ((found.sh[:, 0] - cloud.sh[:, 0]) * SH_C0).abs().mean() < 0.02
+    assert (found.sh[:, 1:] - cloud.sh[:, 1:]).abs().mean() < 0.06
+
+
+def test_better_qualities_look_better_and_cost_more():
+    cloud = random_cloud(4000, sh_degree=1)
+    found = [exgs.encode(cloud, settings=replace(COMPACT, quality=quality)) for quality in QUALITIES]
+    looks = [psnr(exgs.decode(data, "x")[0], cloud) for data in found]
+    assert looks[0] > looks[1] + 3 > looks[2] + 5 and looks[1] > 40
+    assert len(found[0]) > len(found[1]) > len(found[2])
+
+
+def test_it_takes_a_third_of_the_papers_bytes_and_float16_less_than_the_paper():
+    cloud = random_cloud(20_000, sh_degree=0)
+    sizes = {codec: len(exgs.encode(cloud, settings=CompressionSettings(codec=codec))) for codec in CODECS}
+    assert sizes["compact"] < 0.45 * sizes["paper"] and sizes["float16"] < 0.9 * sizes["paper"]
+
+
+def test_the_demo_room_takes_less_than_nine_bytes_a_gaussian():
+    room = open_scene("demo").cloud
+    kept = room.take((room.opacities * room.scales.amax(1)).argsort(descending=True)[:20_000]).with_sh_degree(0)
+    assert len(exgs.encode(kept)) < 9.2 * len(kept)
+    assert len(exgs.encode(kept, settings=CompressionSettings(codec="float16"))) < 19.7 * len(kept)
+
+
+# What goes through the file
+
+
+CODECS = ("compact", "float16", "paper")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("count", [1, 2, 10, 300])
+@pytest.mark.parametrize("degree", [0, 3])
+def test_a_file_yields_exactly_what_the_encoder_says(codec, count, degree):
+    cloud, chosen = random_cloud(count, sh_degree=degree), CompressionSettings(codec=codec)
+    found, _ = exgs.decode(exgs.encode(cloud, settings=chosen), "x")
+    meant = exgs.quantised(cloud, chosen)
+    assert all(torch.equal(getattr(found, item.name), getattr(meant, item.name)) for item in fields(cloud))
+
+
+@pytest.mark.parametrize("degree", [0, 2])
+def test_the_file_is_what_its_specification_says(degree):
+    """A reader written from EXGS.md in plain Python, with nothing of the program's own, finds the same Gaussians."""
+    cloud = random_cloud(90, sh_degree=degree)
+    data = exgs.encode(cloud, tiers=(30, 60))
+    plain, (found, _) = read_plainly(data), exgs.decode(data, "x")
+    for name, tolerance in {"means": 1e-6, "scales": 1e-6, "quats": 1e-6, "opacities": 1e-6, "sh": 1e-5}.items():
+        assert np.allclose(plain[name], getattr(found, name).numpy(), rtol=1e-5, atol=tolerance), name
+
+
+def test_the_papers_form_is_float16_rows_behind_xz():
+    import lzma
+
+    cloud = random_cloud(2000, sh_degree=0)
+    data = exgs.encode(cloud, settings=CompressionSettings(codec="paper"))
+    rows = np.frombuffer(lzma.decompress(data[data.index(b"\xfd7zXZ") :]), np.float16).reshape(2000, 14)
+    assert np.array_equal(rows[:, :3], cloud.means.numpy().astype(np.float16))
+    assert np.array_equal(rows[:, 3:6], cloud.sh[:, 0].numpy().astype(np.float16))
+
+
+def test_the_papers_form_refuses_positions_that_float16_cannot_hold():
+    cloud = random_cloud(3)
+    with pytest.raises(SceneError, match=r"reaches 5e\+06; choose"):
+        exgs.encode(cloud.replaced(means=cloud.means + 5e6), settings=CompressionSettings(codec="paper"))
+
+
+# Extremes
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_extremes_are_stored_and_not_lost(quality):
+    cloud = random_cloud(7, sh_degree=1).replaced(
+        means=torch.tensor([[5e6, -7e5, 12.0]] * 5 + [[5.1e6, -7e5, 12.0], [5e6, 9e11, 0.0]]),
+        scales=torch.tensor([[1e-38, 1e30, 1.0]] * 6 + [[1e-20, 1e-20, 1e-20]]),
+        opacities=torch.tensor([0.0, 1.0, 0.5, 1e-9, 1 - 1e-7, 0.25, 0.99]),
+        sh=torch.tensor([1e9, -1e9])[torch.randint(0, 2, (7, 4, 3), generator=torch.Generator().manual_seed(0))],
+        quats=-random_cloud(7).quats,
+    )
+    found, _ = exgs.decode(exgs.encode(cloud, settings=replace(COMPACT, quality=quality)), "x")
+    assert all(getattr(found, item.name).isfinite().all() for item in fields(found))
+    assert sorted(found.means[:, 0].tolist()) == pytest.approx(sorted(cloud.means[:, 0].tolist()), rel=5e-3)
+    assert float(found.means[:, 1].max()) == pytest.approx(9e11, rel=1e-3)
+    assert found.opacities.max() < 1 and found.opacities.min() == 0
+
+
+def test_a_few_gaussians_far_away_cost_the_others_nothing():
+    cloud = random_cloud(500, sh_degree=0)
+    means = cloud.means.clone()
+    means[7] = torch.tensor([3e5, -4e5, 1e5])
+    near = torch.arange(500) != 7
+    alone, together = rounded_only(cloud), rounded_only(cloud.replaced(means=means))
+    assert (together.means - means)[near].abs().max() < 1.2 * (alone.means - cloud.means).abs().max()
+    assert (together.means[7] - means[7]).norm() / means[7].norm() < 1e-4
+
+
+@pytest.mark.parametrize("offset", [0.0, 5e6])
+def test_where_a_scene_lies_does_not_matter(offset):
+    """UTM coordinates: all that is lost is what float32 has lost already."""
+    cloud = random_cloud(300, sh_degree=0)
+    cloud = cloud.replaced(means=cloud.means * 1000 + offset, scales=cloud.scales * 1000)
+    found = rounded_only(cloud)
+    assert (found.means - cloud.means).abs().max() < 10
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-3, 1e3, 1e7])
+def test_the_unit_of_a_scene_does_not_matter(size):
+    cloud = random_cloud(200, sh_degree=0)
+    large = rounded_only(cloud.replaced(means=cloud.means * size, scales=cloud.scales * size))
+    plain = rounded_only(cloud)
+    assert ((large.means / size - cloud.means).abs().max() < 2 * (plain.means - cloud.means).abs().max() + 1e-6).all()
+    assert torch.log2(large.scales / size / plain.scales).abs().max() < 0.35
+
+
+def test_thousands_of_equal_gaussians_can_be_stored():
+    cloud = random_cloud(1).take(torch.zeros(70_000, dtype=torch.int64))
+    found, _ = exgs.decode(exgs.encode(cloud), "x")
+    assert len(found) == 70_000 and torch.equal(found.means, found.means[:1].expand(70_000, 3))
+
+
+def test_discs_without_thickness_do_not_make_positions_needlessly_fine():
+    cloud = random_cloud(300, sh_degree=0)
+    scales = cloud.scales.clone()
+    scales[:, 2] = 1e-20
+    assert compact.form_for(cloud.replaced(scales=scales), "default").frame.step > 1e-5
+
+
+# Tiers
+
+
+def test_a_first_part_shows_before_the_rest_arrives(tmp_path):
+    cloud = random_cloud(20_000, sh_degree=0)
+    data, path = exgs.encode(cloud), tmp_path / "cut.exgs"
+    path.write_bytes(data[: len(data) // 2])
+    scene = exgs.read(path)
+    assert len(scene.cloud) == 5000 and "partial file: 5000 of 20000" in scene.warnings[0]
+    nearest = torch.cdist(scene.cloud.means[:200], cloud.means).argmin(1)
+    assert (nearest < 5000).all()
+
+
+def test_colours_that_have_not_arrived_only_stop_changing_with_the_view(tmp_path):
+    cloud, path = random_cloud(300, sh_degree=2), tmp_path / "cut.exgs"
+    data = exgs.encode(cloud, tiers=(100, 200))
+    path.write_bytes(data[:-20])
+    scene = exgs.read(path)
+    whole, _ = exgs.decode(data, "x")
+    assert len(scene.cloud) == 300 and "colours" in scene.warnings[0]
+    assert torch.equal(scene.cloud.sh[:, :4], whole.sh[:, :4])
+    assert (scene.cloud.sh[100:, 4:] == 0).all() and torch.equal(scene.cloud.sh[:100], whole.sh[:100])
+
+
+def test_one_tier_is_the_smallest_file():
+    cloud = random_cloud(20_000, sh_degree=0)
+    assert (
+        len(exgs.encode(cloud, tiers=(20_000,)))
+        < len(exgs.encode(cloud))
+        < 1.04 * len(exgs.encode(cloud, tiers=(20_000,)))
+    )
+
+
+# Damage
+
+
+def test_hundreds_of_mutations_with_repaired_checksums_never_surprise():
+    rng = np.random.default_rng(11)
+    sources = [
+        exgs.encode(random_cloud(60, sh_degree=0), {"source": "room.ply"}),
+        exgs.encode(random_cloud(50, sh_degree=2), tiers=(10, 40)),
+        exgs.encode(random_cloud(40, sh_degree=1), settings=CompressionSettings(codec="paper")),
+    ]
+    refused = sum(refused_or_sound(mutated(sources[turn % 3], rng)) for turn in range(300))
+    assert 50 < refused < 300
+
+
+def test_any_single_bit_flip_is_refused():
+    data = exgs.encode(random_cloud(40, sh_degree=1))
+    rng = np.random.default_rng(0)
+    for place in {*range(160), *rng.integers(0, len(data) - 700, 100).tolist()}:
+        broken = bytearray(data)
+        broken[place] ^= 1 << int(rng.integers(8))
+        with pytest.raises(SceneError, match=r"^room\.exgs: "):
+            exgs.decode(bytes(broken), "room.exgs")
+
+
+def test_a_small_file_cannot_demand_much_memory():
+    data = bytearray(exgs.encode(random_cloud(40, sh_degree=0)))
+    index = struct.unpack_from("<I", data, 28)[0]
+    kind, _, size, raw, _, zero = TIER.unpack_from(data, index)
+    TIER.pack_into(data, index, kind, 1 << 27, size, raw, 0, zero)
+    struct.pack_into("<Q", data, 16, 1 << 27)
+    with pytest.raises(SceneError, match="cannot hold 134217728 Gaussians"):
+        exgs.decode(sealed(data), "x")
+
+
+# The coder
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-(2**23), 2**23) | st.integers(-20, 20), min_size=1, max_size=300))
+def test_the_coder_gives_back_any_integers(numbers):
+    data = np.empty(4096 + 16 * len(numbers), np.uint8)
+    state, model = open_writer(data), fresh(200)
+    for number in numbers:
+        code_signed(state, data, model, 0, number)
+    data = data[: close_writer(state, data)]
+    state, model = open_reader(data), fresh(200)
+    assert [code_signed(state, data, model, 0, 0) for _ in numbers] == numbers
+
+
+def test_the_coder_comes_near_the_entropy_of_what_it_codes():
+    bits = np.random.default_rng(0).random(20_000) < 0.11
+    data = np.empty(20_000, np.uint8)
+    state, model = open_writer(data), fresh(1)
+    for bit in bits:
+        code_bit(state, data, model, 0, int(bit))
+    share = bits.mean()
+    entropy = -(share * math.log2(share) + (1 - share) * math.log2(1 - share)) * len(bits) / 8
+    assert entropy < close_writer(state, data) < 1.01 * entropy + 8
+
+
+def test_a_carry_runs_through_many_bytes():
+    """Certain bits drive the coder's bottom against its top, where one more bit carries through what was written."""
+    rng = np.random.default_rng(5)
+    bits = [0] * 3000 + rng.integers(0, 2, 200).tolist() + [0] * 3000 + [1]
+    data = np.empty(8000, np.uint8)
+    state, model = open_writer(data), fresh(1)
+    for bit in bits:
+        code_bit(state, data, model, 0, bit)
+    data = data[: close_writer(state, data)]
+    state, model = open_reader(data), fresh(1)
+    assert [code_bit(state, data, model, 0, 0) for _ in bits] == bits
+
+
+# Old files
+
+
+def test_files_of_version_1_0_still_open():
+    """A file that the program wrote before it knew other codecs."""
+    scene = exgs.read(Path(__file__).with_name("version_1_0.exgs"))
+    cloud = random_cloud(30, sh_degree=1)
+    source = torch.cdist(scene.cloud.means, cloud.means).argmin(1)
+    assert sorted(source.tolist()) == list(range(30)) and scene.meta == {"source": "room.ply"}
+    for name in ("means", "scales", "opacities", "sh"):
+        assert torch.allclose(getattr(scene.cloud, name), getattr(cloud, name)[source], atol=2e-3), name
+
+
+def test_the_checksum_of_a_tier_is_zlibs():
+    data = exgs.encode(random_cloud(20, sh_degree=0))
+    index = struct.unpack_from("<I", data, 28)[0]
+    _, _, size, _, crc, _ = TIER.unpack_from(data, index)
+    assert zlib.crc32(data[-size:]) == crc
