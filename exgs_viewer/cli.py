@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -13,6 +14,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, PositionalMetavarFromFieldName, arg
 
 from exgs_viewer import __version__
+from exgs_viewer.cli_train import Train
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.flags import (
     CompressionFlags,
@@ -25,6 +27,7 @@ from exgs_viewer.flags import (
     stored,
 )
 from exgs_viewer.settings import (
+    PRESETS,
     CompressionSettings,
     RenderSettings,
     RestoreSettings,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait
 
 Backend = get_type_hints(Settings)["backend"]
 Restorer = get_type_hints(RestoreSettings)["restorer"]
+Preset = Literal[tuple(PRESETS)]
 DEMO = "demo"
 """The built-in room: scene.DEMO, whose import would bring torch."""
 EXIT_NOT_HERE, EXIT_MISTAKE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 2, 130, 141
@@ -132,12 +136,15 @@ class Compress:
 
         exgs compress garden.ply -o garden.exgs
         exgs compress garden.ply -o garden.exgs --keep 0.02
+        exgs compress garden.ply -o garden.exgs --preset best
     """
 
     scene: Positional[str]
     """Scene file, folder of SOG chunks, or `demo`."""
     output: Annotated[Path, arg(aliases=["-o"])]
     """File to write; its name ends in .exgs. One that is there is replaced only by a finished one."""
+    preset: Preset = "default"
+    """paper: UGC as published, default: ours without any training, best: ours with a short fit; flags change it."""
     compression: OmitArgPrefixes[CompressionFlags] = field(default_factory=CompressionFlags)
     backend: Backend = "auto"
     """Which renderer judges the Gaussians; auto takes CUDA where it works, otherwise the CPU."""
@@ -166,6 +173,54 @@ class Compress:
                 "bytes_out": written,
                 "ply_bytes": scene.cloud.ply_bytes,
                 "ratio": scene.cloud.ply_bytes / written,
+                "seconds": seconds,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write a scene in another format, for another viewer; the end of the new name chooses it.
+
+    It keeps every Gaussian and says what the format has no place for. To make a scene smaller: exgs compress.
+
+        exgs convert garden.ply garden.spz              Niantic: a tenth of the bytes, all colours
+        exgs convert garden.ply garden.sog              PlayCanvas, for the web: the smallest
+        exgs convert garden.ply garden.compressed.ply   PlayCanvas, SuperSplat
+        exgs convert garden.ply garden.splat            antimatter15: the same colour from every side
+        exgs convert garden.exgs garden.ply             the original layout, which every program reads
+    """
+
+    scene: Positional[str]
+    """Scene file, folder of SOG chunks, or `demo`."""
+    output: Positional[Path]
+    """File to write: .ply, .compressed.ply, .spz, .splat, .sog or .exgs. One that is there is replaced at the end."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        _check_there(self.scene)
+        _check_file(self.output)
+        from exgs_viewer.scene import open_scene, save_scene, written_suffix
+
+        written_suffix(self.output)
+        seconds: dict[str, float] = {}
+        with timed(seconds, "open"), progress() as report:
+            scene = open_scene(self.scene, report)
+        with timed(seconds, "write"), progress() as report:
+            written = save_scene(self.output, scene, report)
+        _warn(scene.warnings + written.warnings)
+        return answer(
+            self.json,
+            {
+                "output": str(self.output),
+                "gaussians": len(scene.cloud),
+                "sh_degree": scene.cloud.sh_degree,
+                "bytes_in": scene.bytes,
+                "bytes_out": written.bytes,
+                "ply_bytes": scene.cloud.ply_bytes,
+                "ratio": scene.cloud.ply_bytes / written.bytes,
+                "warnings": [*scene.warnings, *written.warnings],
                 "seconds": seconds,
             },
         )
@@ -396,9 +451,11 @@ COMMANDS = {
     "view": View,
     "info": Info,
     "compress": Compress,
+    "convert": Convert,
     "render": Render,
     "evaluate": Evaluate,
     "bench": Bench,
+    "train": Train,
     "doctor": Doctor,
 }
 
@@ -410,7 +467,9 @@ def main(arguments: list[str] | None = None) -> int:
         if name not in COMMANDS:
             print(f"exgs {__version__}" if name == "--version" else _help())
             return 0
-        return tyro.cli(COMMANDS[name], prog=f"exgs {name}", args=words, config=(PositionalMetavarFromFieldName,)).run()
+        config = (PositionalMetavarFromFieldName,)
+        start = _start(name, words)
+        return tyro.cli(COMMANDS[name], prog=f"exgs {name}", args=words, config=config, **start).run()
     except ExgsError as error:
         print(f"exgs: {error}", file=sys.stderr)
         return EXIT_MISTAKE
@@ -419,6 +478,15 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `exgs info garden.ply | head -1` has read enough; Python must not complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
+
+
+def _start(command: str, words: list[str]) -> dict[str, Compress]:
+    """What the flags of a command change, where that is not the usual: for `compress` the preset named among them."""
+    named = next((word for flag, word in pairwise(words) if flag == "--preset"), None)
+    named = next((word.removeprefix("--preset=") for word in words if word.startswith("--preset=")), named)
+    if command != "compress" or named not in PRESETS:
+        return {}
+    return {"default": Compress(tyro.MISSING, tyro.MISSING, named, CompressionFlags(**asdict(PRESETS[named])))}
 
 
 def _help() -> str:
@@ -456,6 +524,10 @@ def _check_output(path: Path, suffix: str) -> None:
     """Tell before the long work what would be told after it."""
     if path.suffix.lower() != suffix:
         raise ExgsError(f"{path}: the file to write must end in {suffix}.")
+    _check_file(path)
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise ExgsError(f"{path}: this is a folder; name a file in it.")
 
@@ -467,9 +539,13 @@ def _opened(name: str) -> Scene:
 
     with progress() as report:
         scene = open_scene(name, report)
-    for warning in scene.warnings:
-        print(f"exgs: warning: {warning}", file=sys.stderr)
+    _warn(scene.warnings)
     return replace(scene, up=scene.up or guess_up(scene.cloud))
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        print(f"exgs: warning: {warning}", file=sys.stderr)
 
 
 def _first_view(scene: Scene) -> Camera:
@@ -481,14 +557,14 @@ def _first_view(scene: Scene) -> Camera:
 def _compressed(
     scene: Scene, settings: CompressionSettings, renderer: Renderer, seconds: dict[str, float]
 ) -> GaussianCloud:
-    """The same steps as pipeline.compress, each timed, with scores remembered from the last time."""
+    """pipeline.compress with views made of the scene, scores and tree remembered from the last time."""
     from exgs_viewer import pipeline
-    from exgs_viewer.compress.select import rank
+    from exgs_viewer.scene.views import scoring_views
 
-    with timed(seconds, "score"), progress() as report:
-        significance = pipeline.judge(scene.cloud.to(renderer.device), scene.up, renderer, report)
-    with timed(seconds, "select"):
-        return pipeline.cut(scene.cloud.take(rank(scene.cloud, significance, settings.voxel_size)), settings)
+    with timed(seconds, "compress"), progress() as report:
+        report(0.0, "Choosing views to judge the scene from")
+        cloud = scene.cloud.to(renderer.device)
+        return pipeline.compress(cloud, settings, renderer, scoring_views(cloud, scene.up), report)
 
 
 def _nearness(output: RenderOutput) -> tuple[Any, dict[str, Any]]:

@@ -18,6 +18,9 @@ from exgs_viewer.settings import write_atomically
 MAX_PIXELS = 1 << 26
 """A picture that claims to be larger is not decoded."""
 
+WEBP_EFFORT = 75
+"""0 to 100: how much time goes into making a lossless WebP small."""
+
 METADATA_KEY = "exgs_viewer"
 """The PNG text chunk that holds our JSON."""
 
@@ -35,6 +38,13 @@ def decode_picture(data: bytes, name: str = "picture") -> np.ndarray:
             return np.array(image.convert("RGBA"))
     except BROKEN as error:
         raise SceneError(f"{name}: the picture cannot be decoded; it is damaged or cut short.") from error
+
+
+def encode_webp(pixels: np.ndarray) -> bytes:
+    """[H, W, 4] uint8 RGBA as a lossless WebP; the colour of fully transparent pixels survives."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, exact=True, quality=WEBP_EFFORT)
+    return buffer.getvalue()
 
 
 def picture_size(data: bytes, name: str = "picture") -> tuple[int, int]:

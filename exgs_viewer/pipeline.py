@@ -1,19 +1,66 @@
-"""The whole way on one page: what the command line, the window's workers and the tests all call."""
+"""The whole way on one page: what the command line, the window's workers and the tests all call.
+
+A scene is prepared once (`prepare`: what its views see, and the tree of merges). Then any retention is a quick cut
+through it (`fold`, for a moving slider), which `polish` improves stage by stage when there is time. `compress` does it
+all. The paper's way, dropping instead of merging, is `judge`, `rank` and `cut`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
 
 from torch import Tensor
 
-from exgs_viewer.compress.scores import cached_score, score
+from exgs_viewer.compress import fold as folding
+from exgs_viewer.compress.fold import Folded, Members
+from exgs_viewer.compress.guard import Pictures, quality, take_pictures
+from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
+from exgs_viewer.compress.merge import cut as cut_tree
+from exgs_viewer.compress.polish import Exam, calibrate, colors
+from exgs_viewer.compress.refine import refine
+from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count, rank
-from exgs_viewer.render import Renderer, RenderOutput
-from exgs_viewer.restore import Restorer, Stale, never
+from exgs_viewer.render import Renderer, RenderOutput, Significance
+from exgs_viewer.restore import Hints, Restorer, Stale, never
 from exgs_viewer.scene.camera import Camera, Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.views import scoring_views
+from exgs_viewer.scene.views import extent, scoring_views
 from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, quiet
+
+SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
+"""Every score that plain pruning may go by."""
+
+
+StageName = Literal["merged", "pruned", "calibrated", "recoloured", "refined"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scene that has been looked at: where every compression of it starts."""
+
+    cloud: GaussianCloud
+    cameras: tuple[Camera, ...]
+    """The views that judged it."""
+    seen: Significance
+    tree: MergeTree
+    members: Members
+    extent: float
+    """Size of the scene, world units."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """The best that there is of a compressed scene so far."""
+
+    name: StageName
+    """What was done to it last."""
+    cloud: GaussianCloud
+    psnr: float
+    """Mean dB over the views that are held out for judging; nan where there was nothing to choose from."""
 
 
 def compress(
@@ -23,16 +70,20 @@ def compress(
     cameras: Sequence[Camera],
     report: Report = quiet,
 ) -> GaussianCloud:
-    """The round(N * keep) Gaussians that matter most (ExGS 4.1): score, rank, cut, amplify."""
-    significance = score(cloud, renderer, cameras, report)  # [N]
-    order = rank(cloud, significance, settings.voxel_size)  # [N]
-    return cut(cloud.take(order.to(cloud.device)), settings)
+    """The scene as round(N * keep) Gaussians, the most visible first."""
+    if settings.reduction == "prune":
+        seen = cached_measure(cloud, renderer, cameras, report)
+        order = rank(cloud, score(cloud, seen, settings.score), settings.voxel_size)  # [N]
+        return cut(cloud.take(order.to(cloud.device)), settings)
+    prepared = prepare(cloud, renderer, cameras, _part(report, 0.0, 0.5))
+    *_, last = polish(prepared, settings, renderer, None, _part(report, 0.5, 0.5))
+    return last.cloud
 
 
 def judge(cloud: GaussianCloud, up: Vector, renderer: Renderer, report: Report = quiet) -> Tensor:
     """Significance [N] from views made of the scene alone, remembered for the next time the same scene is judged."""
     report(0.0, "Choosing views to judge the scene from")
-    return cached_score(cloud, renderer, scoring_views(cloud, up), report)
+    return score(cloud, cached_measure(cloud, renderer, scoring_views(cloud, up), report))
 
 
 def cut(ranked: GaussianCloud, settings: CompressionSettings, order: Tensor | None = None) -> GaussianCloud:
@@ -43,14 +94,119 @@ def cut(ranked: GaussianCloud, settings: CompressionSettings, order: Tensor | No
     """
     count = keep_count(len(ranked), settings.keep)
     kept = ranked.with_sh_degree(settings.sh_degree).take(slice(0, count) if order is None else order[:count])
+    return _amplified(kept, settings)
+
+
+def prepare(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> Prepared:
+    """Look at a scene from `cameras` and build its tree of merges; both are remembered for the next time."""
+    seen = cached_measure(cloud, renderer, cameras, _part(report, 0.0, 0.6))
+    tree = cached_tree(cloud, seen, cameras, _part(report, 0.6, 0.4))
+    return Prepared(cloud, tuple(cameras), seen, tree, Members.of(cloud, seen), extent(cloud))
+
+
+def fold(prepared: Prepared, settings: CompressionSettings) -> Folded:
+    """The scene as round(N * keep) merged Gaussians: a cut through the tree, quick enough for a moving slider."""
+    cloud = prepared.cloud.with_sh_degree(settings.sh_degree)
+    voxels = Voxels.of(cloud, settings.voxel_size, prepared.extent)
+    labels = cut_tree(prepared.tree, keep_count(len(cloud), settings.keep), voxels)
+    folded = folding.fold(cloud, prepared.seen, prepared.members, labels)
+    return replace(folded, cloud=_amplified(folded.cloud, settings))
+
+
+def pictures(prepared: Prepared, settings: CompressionSettings, renderer: Renderer, report: Report = quiet) -> Pictures:
+    """What `polish` learns from and is judged by; the same for every retention."""
+    degree = 3 if settings.colors == "full" else settings.sh_degree
+    return take_pictures(prepared.cloud, prepared.cameras, degree, renderer, report)
+
+
+def polish(
+    prepared: Prepared,
+    settings: CompressionSettings,
+    renderer: Renderer,
+    known: Pictures | None = None,
+    report: Report = quiet,
+) -> Iterator[Stage]:
+    """First the bare cut, then each stage that is better than all before it; the last is the best there is.
+
+    Better means nearer to the uncut scene in views that nothing was fitted to. `known` are its `pictures`, where the
+    caller has kept them.
+    """
+    folded = fold(prepared, settings)
+    best = Stage("merged", folded.cloud, math.nan)
+    steps = _steps(prepared, settings, folded)
+    if not steps or len(best.cloud) == len(prepared.cloud):
+        yield best
+        return
+    known = known or pictures(prepared, settings, renderer, _part(report, 0.0, 0.3))
+    best = replace(best, psnr=quality(best.cloud, renderer, known.exam))
+    yield best
+    for number, (name, improve) in enumerate(steps):
+        share = _part(report, 0.3 + 0.7 * number / len(steps), 0.7 / len(steps))
+        cloud = improve(best.cloud, renderer, known.study, share)
+        psnr = quality(cloud, renderer, known.exam)
+        if psnr > best.psnr:
+            best = Stage(name, cloud, psnr)
+            yield best
+
+
+Improve = Callable[[GaussianCloud, Renderer, Exam, Report], GaussianCloud]
+
+
+def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) -> list[tuple[StageName, Improve]]:
+    """What may make a merged cloud better, in this order; each starts from the best so far, or from the scene anew."""
+    steps: list[tuple[StageName, Improve]] = []
+    if settings.calibrate:
+        steps.append(
+            ("calibrated", lambda _, renderer, __, report: calibrate(folded, renderer, prepared.cameras, report))
+        )
+    if settings.calibrate or settings.colors != "off" or settings.refine:
+        steps += [("pruned", partial(_pruned, prepared, settings, kind)) for kind in SCORES]
+    if settings.colors != "off":
+        steps.append(("recoloured", colors))
+    if settings.refine:
+        steps.append(("refined", refine))
+    return steps
+
+
+def _calibrated(
+    prepared: Prepared, folded: Folded, _: GaussianCloud, renderer: Renderer, __: Exam, report: Report
+) -> GaussianCloud:
+    return calibrate(folded, renderer, prepared.cameras, report)
+
+
+def _pruned(
+    prepared: Prepared, settings: CompressionSettings, kind: Score, _: GaussianCloud, *__: object
+) -> GaussianCloud:
+    """The Gaussians that score highest, as they are: where nearly all are kept, merging need not pay."""
+    cloud = prepared.cloud
+    best = score(cloud, prepared.seen, kind).topk(keep_count(len(cloud), settings.keep)).indices
+    return _amplified(cloud.with_sh_degree(settings.sh_degree).take(best.to(cloud.device)), settings)
+
+
+def _amplified(cloud: GaussianCloud, settings: CompressionSettings) -> GaussianCloud:
     if settings.amplification == 1.0:
-        return kept
-    return kept.replaced(scales=kept.scales * settings.amplification)
+        return cloud
+    return cloud.replaced(scales=cloud.scales * settings.amplification)
 
 
-def restore(output: RenderOutput, restorer: Restorer, settings: RestoreSettings, stale: Stale = never) -> Tensor | None:
-    """The repaired picture [H, W, 3] in [0, 1]; None if it went stale on the way."""
-    return restorer.restore(output.color, output.alpha, settings, stale, output.background)
+def _part(report: Report, start: float, length: float) -> Report:
+    """Progress of a part of the work, told as that of the whole."""
+    return lambda share, words: report(start + length * share, words)
+
+
+def restore(
+    output: RenderOutput,
+    restorer: Restorer,
+    settings: RestoreSettings,
+    stale: Stale = never,
+    retention: float | None = None,
+) -> Tensor | None:
+    """The repaired picture [H, W, 3] in [0, 1]; None if it went stale on the way.
+
+    `retention` is the share of the Gaussians that the picture was drawn of, where it is known.
+    """
+    hints = Hints(output.depth, retention)
+    return restorer.restore(output.color, output.alpha, settings, stale, output.background, hints)
 
 
 def picture(

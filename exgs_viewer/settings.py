@@ -52,6 +52,10 @@ class CompressionSettings:
 
     keep: Annotated[float, Range(0.01, 1.0, "share", log=True)] = 0.1
     """Retention: share of the Gaussians that is kept, exactly round(N * keep) of them."""
+    reduction: Literal["merge", "prune"] = "merge"
+    """What becomes of the others: merged with those that look alike, or dropped as in the paper."""
+    score: Literal["hits", "weight", "lightgs"] = "hits"
+    """What pruning ranks by: the paper's eq. 7, summed blending weights, or LightGaussian's own score."""
     voxel_size: Annotated[float, Range(0.0, 1e6, "world units", zero="auto")] = 0.0
     """Edge of the voxels that each keep a representative (eq. 9); auto takes 1/64 of the scene's extent."""
     sh_degree: Annotated[int, Range(0, 3)] = 0
@@ -62,14 +66,29 @@ class CompressionSettings:
     """How an .exgs stores numbers: compact rounds what the eye misses, float16 is lossless, paper is as published."""
     quality: Literal["high", "default", "small"] = "default"
     """How finely the compact codec rounds."""
+    calibrate: bool = True
+    """Correct merged opacities until each group is as visible as its members were."""
+    colors: Literal["kept", "full", "off"] = "kept"
+    """Fit merged colours to pictures of the scene with the SH degree that is kept, or with all of it."""
+    refine: bool = False
+    """Fit all parameters for a short while to pictures of the uncut scene; tens of seconds on a CPU."""
+
+
+PRESETS = {
+    "paper": CompressionSettings(codec="paper", reduction="prune", calibrate=False, colors="off"),
+    "default": CompressionSettings(),
+    "best": CompressionSettings(refine=True),
+}
+"""Ways to compress, by name: UGC exactly as published; ours, without any training; ours with a short fit."""
 
 
 @dataclass(frozen=True)
 class RestoreSettings:
     """How the compressed picture is repaired."""
 
-    restorer: Literal["inpaint"] = "inpaint"
-    """Which restorer works: inpaint is the classical push-pull fill guided by alpha."""
+    restorer: Literal["inpaint", "lite", "sd-turbo"] = "inpaint"
+    """Which restorer works: inpaint is the classical push-pull fill, lite a small network, sd-turbo the paper's large
+    one, for weights of your own."""
     strength: Annotated[float, Range(0.0, 1.0)] = 1.0
     """Blend between the compressed picture (0) and the restored one (1)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shutil import which
 
 import pytest
 import torch
@@ -11,6 +12,10 @@ import torch
 from exgs_viewer.scene.camera import Camera, look_at
 from exgs_viewer.scene.cloud import GaussianCloud
 
+SPLAT_TRANSFORM = (
+    Path(os.environ.get("SPLAT_TRANSFORM_DIR", "")) / "node_modules/@playcanvas/splat-transform/bin/cli.mjs"
+)
+"""The independent converter, where `npm install --prefix DIR @playcanvas/splat-transform@2.7.1` put it."""
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -55,6 +60,9 @@ def pytest_collection_modifyitems(items):
     reasons = {
         "gpu": None if torch.cuda.is_available() else "no NVIDIA GPU here",
         "screen": None if os.environ.get("DISPLAY") else "no display; `python3 run_viewer.py test` starts one",
+        "splat_transform": None
+        if SPLAT_TRANSFORM.is_file() and which("node")
+        else "no splat-transform; see conftest.py",
         "shared": None if SHARED.is_dir() else f"{SHARED} is absent",
     }
     for item in items:

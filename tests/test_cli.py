@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import types
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,14 @@ from PIL import Image
 from exgs_viewer import cli, doctor, terminal
 from exgs_viewer.scene import open_scene, ply
 from exgs_viewer.scene.camera import look_at, write_cameras
-from exgs_viewer.settings import CompressionSettings, RenderSettings, Settings, WindowSettings, save_settings
+from exgs_viewer.settings import (
+    PRESETS,
+    CompressionSettings,
+    RenderSettings,
+    Settings,
+    WindowSettings,
+    save_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = ["--size", "96x64"]
@@ -140,7 +148,7 @@ def test_compress_keeps_the_share_and_tells_the_truth(capsys, tmp_path, scene):
     assert answer["bytes_in"] == scene.stat().st_size
     assert answer["bytes_out"] == out.stat().st_size
     assert answer["ratio"] == pytest.approx(answer["ply_bytes"] / answer["bytes_out"])
-    assert set(answer["seconds"]) == {"open", "score", "select", "encode"}
+    assert set(answer["seconds"]) == {"open", "compress", "encode"}
 
 
 def test_the_small_file_remembers_where_up_is(capsys, tmp_path, scene):
@@ -149,12 +157,58 @@ def test_the_small_file_remembers_where_up_is(capsys, tmp_path, scene):
     assert list(open_scene(tmp_path / "small.exgs").up) == up
 
 
-def test_smaller_budgets_are_subsets_of_larger_ones(capsys, tmp_path, scene):
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".splat", ".sog", ".exgs"])
+def test_convert_writes_what_the_name_says(capsys, tmp_path, scene, suffix):
+    out = tmp_path / f"out{suffix}"
+    answer = told(capsys, "convert", scene, out)
+    found = open_scene(out)
+    assert (f".{found.format}", len(found.cloud), answer["gaussians"]) == (suffix, 600, 600)
+    assert (answer["bytes_in"], answer["bytes_out"]) == (scene.stat().st_size, out.stat().st_size)
+    assert answer["ratio"] == pytest.approx(answer["ply_bytes"] / answer["bytes_out"])
+    assert set(answer["seconds"]) == {"open", "write"}
+
+
+def test_convert_says_what_was_lost(capsys, tmp_path, scene):
+    assert cli.main(["convert", str(scene), str(tmp_path / "out.splat"), "--json"]) == 0
+    printed = capsys.readouterr()
+    warnings = json.loads(printed.out)["warnings"]
+    assert "spherical harmonics of degree 3 were left out" in warnings[0]
+    assert printed.err == "".join(f"exgs: warning: {warning}\n" for warning in warnings)
+
+
+def test_a_compressed_scene_goes_to_another_viewer_and_back(capsys, tmp_path, scene):
+    told(capsys, "compress", scene, "-o", tmp_path / "small.exgs", "--keep", "0.5")
+    told(capsys, "convert", tmp_path / "small.exgs", tmp_path / "small.sog")
+    told(capsys, "convert", tmp_path / "small.sog", tmp_path / "again.exgs")
+    assert len(open_scene(tmp_path / "again.exgs").cloud) == 300
+
+
+@pytest.mark.parametrize("name", ["out.obj", "out", "folder.ply"])
+def test_convert_refuses_what_it_cannot_write_before_it_reads(capsys, tmp_path, scene, name, monkeypatch):
+    (tmp_path / "folder.ply").mkdir()
+    monkeypatch.setattr("exgs_viewer.scene.open_scene", lambda *_: pytest.fail("it was opened"))
+    assert str(tmp_path / name) in mistake(capsys, "convert", scene, tmp_path / name)
+
+
+def test_smaller_budgets_of_the_papers_way_are_subsets_of_larger_ones(capsys, tmp_path, scene):
     kept = {}
     for keep in ("0.1", "0.5"):
-        told(capsys, "compress", scene, "-o", tmp_path / "small.exgs", "--keep", keep)
+        told(capsys, "compress", scene, "-o", tmp_path / "small.exgs", "--keep", keep, "--preset", "paper")
         kept[keep] = {tuple(row) for row in open_scene(tmp_path / "small.exgs").cloud.opacities.unsqueeze(1).tolist()}
     assert kept["0.1"] < kept["0.5"]
+
+
+@pytest.mark.parametrize("words", [["--preset", "paper"], ["--preset=paper"]])
+def test_a_preset_is_where_flags_start_from(capsys, tmp_path, scene, words):
+    told(capsys, "compress", scene, "-o", tmp_path / "small.exgs", *words, "--keep", "0.3", "--score", "weight")
+    meant = replace(PRESETS["paper"], keep=0.3, score="weight")
+    assert open_scene(tmp_path / "small.exgs").meta["compression"] == asdict(meant)
+
+
+def test_a_preset_that_there_is_not_is_refused(capsys, tmp_path, scene):
+    with pytest.raises(SystemExit):
+        cli.main(["compress", str(scene), "-o", str(tmp_path / "small.exgs"), "--preset", "fastest"])
+    assert "paper" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("flag", "same"), [(["--voxel-size", "auto"], True), (["--voxel-size", "5"], False)])
@@ -176,7 +230,7 @@ def test_a_compression_that_fails_leaves_the_old_file(capsys, tmp_path, scene, m
     out = tmp_path / "small.exgs"
     out.write_bytes(b"precious")
     monkeypatch.setattr("exgs_viewer.settings.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
-    monkeypatch.setattr("exgs_viewer.pipeline.cached_score", lambda cloud, *_: cloud.opacities)
+    monkeypatch.setattr("exgs_viewer.pipeline.compress", lambda cloud, *_: cloud)
     assert "No space left" in mistake(capsys, "compress", scene, "-o", out)
     assert out.read_bytes() == b"precious"
 
@@ -251,7 +305,9 @@ def test_an_index_needs_cameras(capsys, tmp_path, scene):
     assert "--cameras" in mistake(capsys, "render", scene, "--index", "0", "-o", tmp_path / "x.png")
 
 
-@pytest.mark.parametrize("command", [["info"], ["view"], ["compress", "-o", "x.exgs"], ["render", "-o", "x.png"]])
+@pytest.mark.parametrize(
+    "command", [["info"], ["view"], ["compress", "-o", "x.exgs"], ["convert", "x.sog"], ["render", "-o", "x.png"]]
+)
 def test_a_missing_scene_is_named(capsys, window, tmp_path, command):
     assert "nowhere.ply" in mistake(capsys, command[0], tmp_path / "nowhere.ply", *command[1:])
     assert window == []

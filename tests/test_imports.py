@@ -20,7 +20,9 @@ HOMES = {
     "plyfile": ["scene.ply"],
     "PIL": ["images"],
     "imageio": ["images"],
-    "tyro": ["cli", "flags"],
+    "tyro": ["cli", "cli_train", "flags"],
+    "diffusers": ["restore.painter"],
+    "safetensors": ["restore.weights", "train.*"],
 }
 """Package -> the modules below exgs_viewer that may import it."""
 
@@ -40,7 +42,7 @@ def test_a_heavy_package_is_imported_at_home_only(graph, package):
 
 def test_the_homes_are_lived_in(graph):
     """Guards the test above: a misspelt package would be imported nowhere and pass it."""
-    assert {"numba", "plyfile", "PIL", "tyro"} <= graph.modules
+    assert {"numba", "plyfile", "PIL", "tyro", "diffusers", "safetensors"} <= graph.modules
 
 
 def test_imports_go_downwards_only():

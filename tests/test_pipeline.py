@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from exgs_viewer import pipeline
+from exgs_viewer.compress.guard import quality
+from exgs_viewer.compress.scores import score
 from exgs_viewer.render import open_renderer
 from exgs_viewer.restore import open_restorer
 from exgs_viewer.scene import exgs
 from exgs_viewer.scene.camera import look_at
-from exgs_viewer.settings import CompressionSettings, RenderSettings, RestoreSettings
+from exgs_viewer.settings import PRESETS, CompressionSettings, RenderSettings, RestoreSettings
 from tests.conftest import random_cloud
 
 UP = (0.0, -1.0, 0.0)
@@ -40,15 +42,67 @@ def error(renderer, first, second):
     return float((pictures[0] - pictures[1]).square().mean())
 
 
+@pytest.mark.parametrize("reduction", ["merge", "prune"])
 @pytest.mark.parametrize("keep", [0.01, 0.1, 0.5, 1.0])
-def test_exactly_the_asked_share_is_kept_without_view_dependent_colour(whole, renderer, keep):
-    kept = compressed(whole, renderer, keep=keep)
+def test_exactly_the_asked_share_is_kept_without_view_dependent_colour(whole, renderer, keep, reduction):
+    kept = compressed(whole, renderer, keep=keep, reduction=reduction)
     assert len(kept) == round(4000 * keep) and kept.sh_degree == 0
 
 
-def test_keeping_everything_with_all_its_colour_changes_nothing_but_the_order(whole, renderer):
-    kept = compressed(whole, renderer, keep=1.0, sh_degree=3)
+@pytest.mark.parametrize("reduction", ["merge", "prune"])
+def test_keeping_everything_with_all_its_colour_changes_nothing_but_the_order(whole, renderer, reduction):
+    kept = compressed(whole, renderer, keep=1.0, sh_degree=3, reduction=reduction)
     assert error(renderer, kept, whole) < 1e-10
+    assert kept.means.sort(0).values.equal(whole.means.sort(0).values)
+
+
+@pytest.mark.parametrize("n", [1, 2, 10])
+@pytest.mark.parametrize("degree", [0, 3])
+def test_a_handful_of_gaussians_is_compressed_like_any_scene(renderer, n, degree):
+    kept = compressed(random_cloud(n), renderer, keep=0.4, sh_degree=degree, refine=True)
+    assert len(kept) == max(1, round(0.4 * n)) and kept.sh_degree == degree
+
+
+def test_a_scene_that_no_view_sees_is_compressed_all_the_same(whole, renderer):
+    away = whole.replaced(means=whole.means + torch.tensor([0.0, 500.0, 0.0]))
+    kept = compressed(away, renderer, keep=0.05)
+    assert len(kept) == 200 and (kept.means.mean(0) - away.means.mean(0)).norm() < 1
+
+
+def test_merging_comes_nearer_than_dropping(whole, renderer):
+    flat = whole.with_sh_degree(0)
+    merged, pruned = (compressed(whole, renderer, keep=0.1, reduction=kind) for kind in ("merge", "prune"))
+    assert error(renderer, merged, flat) < 0.3 * error(renderer, pruned, flat)
+
+
+def test_each_stage_is_better_than_the_one_before(whole, renderer):
+    prepared = pipeline.prepare(whole, renderer, CAMERAS)
+    stages = list(pipeline.polish(prepared, CompressionSettings(keep=0.1, refine=True), renderer))
+    assert [stage.name for stage in stages] == ["merged", "calibrated", "recoloured", "refined"]
+    marks = [stage.psnr for stage in stages]
+    assert marks == sorted(marks) and all(len(stage.cloud) == 400 for stage in stages)
+
+
+def test_where_nothing_is_to_be_improved_the_bare_cut_is_all(whole, renderer):
+    prepared = pipeline.prepare(whole, renderer, CAMERAS)
+    settings = CompressionSettings(keep=0.1, calibrate=False, colors="off")
+    (stage,) = pipeline.polish(prepared, settings, renderer)
+    assert stage.name == "merged" and stage.cloud.means.equal(pipeline.fold(prepared, settings).cloud.means)
+
+
+def test_nothing_is_worse_than_plain_pruning_by_any_score(whole, renderer):
+    prepared = pipeline.prepare(whole, renderer, CAMERAS)
+    settings = CompressionSettings(keep=0.7)
+    known = pipeline.pictures(prepared, settings, renderer)
+    *_, last = pipeline.polish(prepared, settings, renderer, known)
+    for kind in pipeline.SCORES:
+        plain = pipeline.cut(whole.take(score(whole, prepared.seen, kind).argsort(descending=True)), settings)
+        assert last.psnr >= quality(plain, renderer, known.exam) - 1e-4
+
+
+def test_the_preset_of_the_paper_drops_and_changes_nothing(whole, renderer):
+    kept = pipeline.compress(whole, PRESETS["paper"], renderer, CAMERAS)
+    assert {tuple(mean) for mean in kept.means.tolist()} < {tuple(mean) for mean in whole.means.tolist()}
 
 
 def test_what_is_kept_matters_more_than_a_random_choice(whole, renderer):
@@ -65,7 +119,9 @@ def test_keeping_more_comes_nearer(whole, renderer):
 
 
 def test_amplification_enlarges_what_is_kept_and_nothing_else(whole, renderer):
-    plain, larger = (compressed(whole, renderer, keep=0.2, amplification=factor) for factor in (1.0, 1.5))
+    plain, larger = (
+        compressed(whole, renderer, keep=0.2, amplification=factor, reduction="prune") for factor in (1.0, 1.5)
+    )
     assert torch.allclose(larger.scales, 1.5 * plain.scales) and larger.means.equal(plain.means)
 
 

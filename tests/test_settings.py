@@ -66,7 +66,7 @@ def test_a_value_that_does_not_fit_falls_back_alone(tmp_path, keep):
 def test_the_default_of_every_knob_lies_in_its_range(group, name):
     limits, value = knob_range(group, name), getattr(group(), name)
     if limits is None:
-        assert isinstance(value, (str, tuple))
+        assert isinstance(value, (str, tuple, bool))
     else:
         assert limits.low <= value <= limits.high
         assert not limits.log or limits.low > 0

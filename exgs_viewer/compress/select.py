@@ -74,8 +74,13 @@ def rank(cloud: GaussianCloud, significance: Tensor, voxel_size: float = 0.0) ->
 
 def nested_order(sorted_: BestFirst, voxel_size: float = 0.0) -> Tensor:
     """The same from a cloud that is sorted already: cheap enough for a moving slider."""
-    edge = voxel_size if voxel_size > 0 else max(sorted_.extent / VOXELS_ACROSS, 1e-9)
-    return torch.from_numpy(_nested_order(sorted_.index, _group(sorted_.means, edge), KAPPA, BETA, POPULATED))
+    edge = voxel_edge(sorted_.extent, voxel_size)
+    return torch.from_numpy(_nested_order(sorted_.index, group_voxels(sorted_.means, edge), KAPPA, BETA, POPULATED))
+
+
+def voxel_edge(extent: float, voxel_size: float = 0.0) -> float:
+    """Edge of a voxel in world units: `voxel_size`, or 1/64 of the scene's extent where that is 0."""
+    return voxel_size if voxel_size > 0 else max(extent / VOXELS_ACROSS, 1e-9)
 
 
 @njit(cache=True, nogil=True)
@@ -104,7 +109,7 @@ def _nested_order(index, groups, kappa, beta, populated):
 
 
 @njit(cache=True, nogil=True)
-def _group(means, edge):
+def group_voxels(means, edge):
     """For positions in order of significance: voxel number [N], rank within the voxel [N]; population per voxel.
 
     A hash table that grows with the number of voxels, which is mostly small: so it stays in the cache.

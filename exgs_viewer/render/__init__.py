@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
@@ -50,6 +50,40 @@ class Significance:
     """[N] float32. Sum over pixels of the blending weight alpha * transmittance."""
     peak: Tensor
     """[N] float32 in [0, 1]. Largest blending weight at any pixel."""
+    coverage: Tensor
+    """[N] float32 >= weight. Sum over pixels of alpha, as if nothing stood in front, wherever the ray had not ended."""
+    pixels: Tensor
+    """[N] float32. Number of these pixels: alpha at least 1/255, the ray not ended."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """What a cotangent of one picture (dL / dcolour of each pixel) says of each Gaussian; zeros for what it misses.
+
+    The directions from which spherical harmonics are looked up are held fixed.
+    """
+
+    means: Tensor
+    """[N, 3] float32. dL / dmean, per world unit."""
+    scales: Tensor
+    """[N, 3] float32. dL / dscale, per world unit."""
+    quats: Tensor
+    """[N, 4] float32. dL / dquaternion along the unit sphere."""
+    opacities: Tensor
+    """[N] float32. dL / dopacity."""
+    colors: Tensor
+    """[N, 3] float32. dL / d(the Gaussian's colour in this picture); 0 where spherical harmonics fell below black."""
+    weight: Tensor
+    """[N] float32 >= 0. Sum over pixels of the blending weight alpha * transmittance."""
+    squared: Tensor
+    """[N] float32 >= 0. Sum over pixels of blending weight * squared length of the cotangent."""
+
+
+Cotangent = Callable[[Tensor], Tensor]
+"""From the picture [H, W, 3] over black, not limited to 1, to dL / dpicture [H, W, 3], both on the renderer's device.
+
+It is called while the renderer is busy, so it must not draw.
+"""
 
 
 class Renderer(Protocol):
@@ -66,6 +100,19 @@ class Renderer(Protocol):
     def significance(
         self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet
     ) -> Significance: ...
+
+    def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:
+        """Draw, ask for the cotangent, and carry it back to every Gaussian (all SH of the cloud are drawn)."""
+        ...
+
+    def adjoint(
+        self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent, colors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A^T cotangent [N, 3] and A^T 1 [N], where the picture is A times the Gaussians' colours.
+
+        Much cheaper than `gradients`. `colors` [N, 3], of any sign, are drawn in place of the cloud's own.
+        """
+        ...
 
 
 BACKENDS = {

@@ -12,21 +12,32 @@ from collections.abc import Sequence
 import numba
 import numpy as np
 import torch
+from torch import Tensor
 
-from exgs_viewer.render import RenderOutput, Significance
+from exgs_viewer.render import Cotangent, Gradients, RenderOutput, Significance
+from exgs_viewer.render import cpu_gradients as backward
 from exgs_viewer.render import cpu_project as stage
 from exgs_viewer.render import cpu_raster as raster
-from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.render.cpu_project import TILE
+from exgs_viewer.scene.camera import Camera, Size, look_at
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.settings import RenderSettings, Report, quiet
 
+PREPARING = "Preparing the renderer (the first start compiles it, about 20 s)"
 PARTS = 8
 """Runs into which binning is split; more than threads, so that a busy core does not hold up the rest."""
 
 
 def open(report: Report = quiet) -> CpuRenderer:
-    """The CPU renderer; works everywhere."""
-    return CpuRenderer()
+    """The CPU renderer; works everywhere. Its first start compiles the kernels, which `report` hears of."""
+    renderer = CpuRenderer()
+    one = GaussianCloud(torch.zeros(1, 3), torch.ones(1, 3), torch.eye(1, 4), torch.ones(1), torch.zeros(1, 1, 3))
+    camera = look_at((0.0, 0.0, -3.0), (0.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+    report(0.1, f"{PREPARING}: drawing")
+    renderer.render(one, camera, (TILE, TILE), RenderSettings())
+    report(0.7, f"{PREPARING}: scoring")
+    renderer.significance(one, [camera], (TILE, TILE))
+    return renderer
 
 
 class CpuRenderer:
@@ -50,25 +61,74 @@ class CpuRenderer:
             lists = _list_tiles(self._scratch, cloud, camera, size, settings)
             background = np.asarray(settings.background, np.float32)
             picture = (color.numpy(), alpha.numpy(), depth.numpy())
-            threads = numba.get_num_threads()
-            raster.draw(lists.splats, lists.offsets, lists.owners, threads, lists.tiles_x, background, *picture)
+            raster.draw(*lists.kernel_input, background, np.float32(1), *picture)
         return RenderOutput(color, alpha, depth, settings.background)
 
     def significance(
         self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet
     ) -> Significance:
         """See Significance. Sums are kept in float64 and returned as float32."""
-        hits, weight, peak = np.zeros(len(cloud)), np.zeros(len(cloud)), np.zeros(len(cloud), np.float32)
+        total = np.zeros((len(cloud), 5))
         for number, camera in enumerate(cameras):
             report(number / len(cameras), f"looking at the scene, view {number + 1} of {len(cameras)}")
             # Colour plays no part here, so the constant term is all that is evaluated.
             with self._lock:
                 lists = _list_tiles(self._scratch, cloud, camera, size, RenderSettings(sh_degree=0))
-                seen = self._scratch.array("seen", (lists.pairs, 3), np.float32)
-                kernel_input = (lists.splats, lists.offsets, lists.owners, numba.get_num_threads(), lists.tiles_x)
-                raster.measure(*kernel_input, *size, seen)
-                raster.collect(seen, lists.owners, lists.pairs, lists.ids, hits, weight, peak)
-        return Significance(*(torch.from_numpy(values.astype(np.float32)) for values in (hits, weight, peak)))
+                seen = self._scratch.array("seen", (lists.pairs, 5), np.float32)
+                raster.measure(*lists.kernel_input, *size, seen)
+                raster.collect(seen, lists.owners, lists.pairs, lists.ids, total)
+        return Significance(*torch.from_numpy(total.T.astype(np.float32)))
+
+    def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:
+        """See Renderer.gradients."""
+        n = len(cloud)
+        summed = np.zeros((n, backward.SUMS), np.float32)
+        found = np.zeros((n, backward.PARAMETERS), np.float32)
+        values = [tensor.numpy() for tensor in (cloud.means, cloud.scales, cloud.quats)]
+        with self._lock:
+            lists = _list_tiles(self._scratch, cloud, camera, size, RenderSettings())
+            picture, turned = self._answered(lists, size, cotangent)
+            sums = self._scratch.array("sums", (lists.pairs, backward.SUMS), np.float32)
+            backward.back_to_splats(*lists.kernel_input, picture, turned, sums)
+            total = self._gathered(lists, sums, n)
+            rows = (lists.counts, lists.ids)
+            view = _view_constants(camera, size, RenderSettings().near)
+            backward.back_to_gaussians(*rows, lists.splats, total, *values, view, found)
+            backward.scatter(*rows, total, summed)
+        means, scales, quats, opacities, colors = np.split(found, [3, 6, 10, 11], axis=1)
+        parts = (means, scales, quats, opacities[:, 0], colors, summed[:, 3], summed[:, 4])
+        return Gradients(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+
+    def adjoint(
+        self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent, colors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See Renderer.adjoint."""
+        found = np.zeros((len(cloud), 4), np.float32)
+        flat = cloud if colors is None else cloud.with_sh_degree(0)
+        with self._lock:
+            lists = _list_tiles(self._scratch, flat, camera, size, RenderSettings())
+            if colors is not None:
+                backward.recolor(lists.counts, lists.ids, colors.contiguous().numpy(), lists.splats)
+            _, turned = self._answered(lists, size, cotangent)
+            sums = self._scratch.array("sums", (lists.pairs, 4), np.float32)
+            backward.back_to_colors(*lists.kernel_input, turned, sums)
+            backward.scatter(lists.counts, lists.ids, self._gathered(lists, sums, len(cloud)), found)
+        return torch.from_numpy(found[:, :3].copy()), torch.from_numpy(found[:, 3].copy())
+
+    def _answered(self, lists: _TileLists, size: Size, cotangent: Cotangent) -> tuple[np.ndarray, np.ndarray]:
+        """The picture [H, W, 3] over black, unlimited, and what `cotangent` answers to it."""
+        width, height = size
+        picture = np.empty((height, width, 3), np.float32)
+        rest = (self._scratch.array(name, (height, width), np.float32) for name in ("alpha", "depth"))
+        raster.draw(*lists.kernel_input, np.zeros(3, np.float32), np.float32(np.inf), picture, *rest)
+        return picture, cotangent(torch.from_numpy(picture)).contiguous().numpy()
+
+    def _gathered(self, lists: _TileLists, sums: np.ndarray, n: int) -> np.ndarray:
+        """Sums over the pairs of each splat, [staging rows, columns]; rows that no splat has are arbitrary."""
+        total = self._scratch.array("total", (n, sums.shape[1]), np.float32)
+        backward.clear(lists.counts, total)
+        backward.gather(sums, lists.owners, total)
+        return total
 
 
 class _Scratch:
@@ -89,10 +149,16 @@ class _Scratch:
 class _TileLists:
     """Splats and, for each tile, which of them reach it, in depth order."""
 
-    def __init__(self, splats, ids, tiles_x: int, offsets, owners) -> None:
-        self.splats, self.ids = splats, ids  # [N, FIELDS] and [N], rows as culling left them
+    def __init__(self, splats, ids, counts, tiles_x: int, offsets, owners) -> None:
+        # [N, FIELDS] and [N], rows as culling left them: the first counts[b] rows of each block b
+        self.splats, self.ids, self.counts = splats, ids, counts
         self.tiles_x, self.offsets, self.owners = tiles_x, offsets, owners  # [tiles + 1], [pairs]
         self.pairs = len(owners)
+
+    @property
+    def kernel_input(self) -> tuple:
+        """What every kernel that walks the tiles begins with."""
+        return self.splats, self.offsets, self.owners, numba.get_num_threads(), self.tiles_x
 
 
 def _list_tiles(
@@ -118,7 +184,7 @@ def _list_tiles(
     offsets = np.empty(tiles_x * tiles_y + 1, np.int64)
     lists = scratch.array("lists", (int(totals.sum()),), np.int32)
     stage.scatter_pairs(PARTS, starts, totals, tiles, owners, offsets, histogram, lists)
-    return _TileLists(staging, places, tiles_x, offsets, lists)
+    return _TileLists(staging, places, counts, tiles_x, offsets, lists)
 
 
 def _sh_rows(cloud: GaussianCloud) -> np.ndarray:

@@ -88,8 +88,8 @@ def exp_minus(x):
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
-def draw(splats, offsets, lists, workers, tiles_x, background, color, alpha, depth):
-    """Composite every tile front to back into color [H, W, 3], alpha [H, W], depth [H, W].
+def draw(splats, offsets, lists, workers, tiles_x, background, brightest, color, alpha, depth):
+    """Composite every tile front to back into color [H, W, 3] (at most `brightest`), alpha [H, W], depth [H, W].
 
     A pixel that is finished keeps its transmittance as a negative number: its further weights are then never positive.
     """
@@ -138,19 +138,20 @@ def draw(splats, offsets, lists, workers, tiles_x, background, color, alpha, dep
                     i = (y - top) * 16 + x - left
                     t = abs(buffer[i])
                     cover = F(1) - t
-                    color[y, x, 0] = min(F(1), buffer[256 + i] + t * background[0])
-                    color[y, x, 1] = min(F(1), buffer[512 + i] + t * background[1])
-                    color[y, x, 2] = min(F(1), buffer[768 + i] + t * background[2])
+                    color[y, x, 0] = min(brightest, buffer[256 + i] + t * background[0])
+                    color[y, x, 1] = min(brightest, buffer[512 + i] + t * background[1])
+                    color[y, x, 2] = min(brightest, buffer[768 + i] + t * background[2])
                     alpha[y, x] = cover
                     depth[y, x] = buffer[1024 + i] / cover if cover > F(0) else F(0)
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
 def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
-    """What each (tile, splat) pair gives: seen [pairs, 3] = sum of hits * opacity * T, sum of weights, peak weight."""
+    """What each (tile, splat) pair gives: seen [pairs, 5]: sums of opacity * T and of weights, peak weight,
+    sum of alphas, number of pixels; all where the ray has not ended."""
     tiles = offsets.shape[0] - 1
     for worker in prange(workers):
-        buffer = np.empty(3 * 256, np.float32)  # transmittance; the splat at hand: its weights, T where it hits
+        buffer = np.empty(4 * 256, np.float32)  # transmittance; the splat at hand: weights, T where it hits, alphas
         batch = np.empty((SHARE, FIELDS), np.float32)
         for tile in range(worker, tiles, workers):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
@@ -184,23 +185,31 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
                             buffer[i] = rest if live else -abs(t)
                             buffer[i + U(256)] = weight
                             buffer[i + U(512)] = t if weight > F(0) else F(0)
-                    through, total, peak = F(0), F(0), F(0)
-                    for i in range((first - top) * 16, (last + 1 - top) * 16):
-                        weight = buffer[256 + i]
-                        through += buffer[512 + i]
+                            buffer[i + U(768)] = al if weight > F(0) else F(0)
+                    through, total, peak, cover, pixels = F(0), F(0), F(0), F(0), F(0)
+                    o = U((first - top) * 16)
+                    for step in range((last + 1 - first) * 16):
+                        i = o + U(step)
+                        weight = buffer[i + U(256)]
+                        through += buffer[i + U(512)]
                         total += weight
                         peak = weight if weight > peak else peak
+                        cover += buffer[i + U(768)]
+                        pixels += F(1) if weight > F(0) else F(0)
                     k = begin + j
                     seen[k, 0], seen[k, 1], seen[k, 2] = opacity * through, total, peak
+                    seen[k, 3], seen[k, 4] = cover, pixels
                 if not any_alive(buffer):
                     break
 
 
 @njit(cache=True, nogil=True)
-def collect(seen, lists, pairs, ids, hits, weight, peak):
-    """Add the pairs' contributions to their Gaussians' float64 sums [N] and peaks [N]."""
+def collect(seen, lists, pairs, ids, total):
+    """Add what the pairs gave to their Gaussians' rows of total [N, 5] float64; of the peaks the largest counts."""
     for k in range(pairs):
         i = ids[lists[k]]
-        hits[i] += seen[k, 0]
-        weight[i] += seen[k, 1]
-        peak[i] = max(peak[i], seen[k, 2])
+        total[i, 0] += seen[k, 0]
+        total[i, 1] += seen[k, 1]
+        total[i, 2] = max(total[i, 2], seen[k, 2])
+        total[i, 3] += seen[k, 3]
+        total[i, 4] += seen[k, 4]

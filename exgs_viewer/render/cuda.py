@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
 from weakref import WeakKeyDictionary
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from exgs_viewer.errors import BackendError
-from exgs_viewer.render import ALPHA_MAX, DILATION, RenderOutput, Significance
+from exgs_viewer.render import ALPHA_MAX, DILATION, Cotangent, Gradients, RenderOutput, Significance
 from exgs_viewer.render.cuda_build import build_folder, find_device, first_error, kernels_compiled, load_kernels
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -73,18 +73,11 @@ class CudaRenderer:
                 scales=cloud.scales,
                 opacities=cloud.opacities,
                 colors=cloud.sh,
-                viewmats=camera.world_to_camera().to(self.device)[None],
-                Ks=camera.intrinsics(size).to(self.device)[None],
-                width=size[0],
-                height=size[1],
                 near_plane=settings.near,
-                eps2d=DILATION,
                 sh_degree=min(settings.sh_degree, cloud.sh_degree),
-                packed=False,  # with one camera packing saves no memory: it copies the spherical harmonics
-                tile_size=TILE,
                 backgrounds=torch.tensor([settings.background], dtype=torch.float32, device=self.device),
                 render_mode="RGB+ED",
-                rasterize_mode="classic",
+                **self._seen_from(camera, size),
             )
             color, depth = picture[0, ..., :3].clamp(0, 1), picture[0, ..., 3]
             return RenderOutput(color, alpha[0, ..., 0], depth, settings.background)
@@ -102,7 +95,64 @@ class CudaRenderer:
                     share = (number + first / (len(view.row_starts) - 1)) / len(cameras)
                     report(share, f"Scoring view {number + 1}/{len(cameras)}")
                     tally.add(view, cloud.opacities, *_pairs(self._kernels, cloud, view, first, last))
-            return Significance(tally.hits.float(), tally.weight.float(), tally.peak)
+            return Significance(*(getattr(tally, field.name).float() for field in fields(Significance)))
+
+    def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:
+        """See Renderer.gradients; gsplat's own backward pass."""
+        with _memory_told(f"differentiating {len(cloud):,} Gaussians at {size[0]}x{size[1]}"):
+            cloud = self.here(cloud)
+            names = ("means", "scales", "quats", "opacities")
+            leaves = [getattr(cloud, name).detach().clone().requires_grad_() for name in names]
+            colors = self._colors(cloud, camera)
+            back = self._back(dict(zip(names, leaves, strict=True)), colors, camera, size, cotangent)
+            shown = back[:, :3].masked_fill(colors <= 0, 0)
+            return Gradients(*(leaf.grad for leaf in leaves), shown, back[:, 3], back[:, 4])
+
+    def adjoint(
+        self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent, colors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See Renderer.adjoint."""
+        with _memory_told(f"differentiating {len(cloud):,} Gaussians at {size[0]}x{size[1]}"):
+            cloud = self.here(cloud)
+            shape = {name: getattr(cloud, name) for name in ("means", "scales", "quats", "opacities")}
+            colors = self._colors(cloud, camera) if colors is None else colors.to(self.device)
+            back = self._back(shape, colors, camera, size, cotangent)
+            return back[:, :3], back[:, 3]
+
+    def _back(
+        self, shape: dict[str, Tensor], colors: Tensor, camera: Camera, size: Size, cotangent: Cotangent
+    ) -> Tensor:
+        """[N, 5] cotangent, 1 and squared cotangent, each times the weight; leaves in `shape` get their gradients.
+
+        Two channels of which nothing is drawn carry the latter two back.
+        """
+        with torch.enable_grad():
+            features = torch.cat([colors, torch.zeros_like(colors[:, :2])], dim=1).detach().requires_grad_()
+            picture, _, _ = self._kernels.rasterization(
+                colors=features, near_plane=RenderSettings().near, **shape, **self._seen_from(camera, size)
+            )
+            told = cotangent(picture[0, ..., :3].detach())
+            more = [torch.ones_like(told[..., :1]), told.square().sum(2, keepdim=True)]
+            picture.backward(torch.cat([told, *more], dim=2)[None])
+        return features.grad
+
+    def _colors(self, cloud: GaussianCloud, camera: Camera) -> Tensor:
+        """[N, 3] >= 0. Colour of each Gaussian from where the camera stands."""
+        directions = cloud.means - torch.tensor(camera.position, device=self.device)
+        return (self._kernels.spherical_harmonics(cloud.sh_degree, directions, cloud.sh) + 0.5).clamp(min=0)
+
+    def _seen_from(self, camera: Camera, size: Size) -> dict[str, object]:
+        """What every call of gsplat.rasterization is given alike."""
+        return {
+            "viewmats": camera.world_to_camera().to(self.device)[None],
+            "Ks": camera.intrinsics(size).to(self.device)[None],
+            "width": size[0],
+            "height": size[1],
+            "eps2d": DILATION,
+            "packed": False,  # with one camera packing saves no memory: it copies the spherical harmonics
+            "tile_size": TILE,
+            "rasterize_mode": "classic",
+        }
 
     def here(self, cloud: GaussianCloud) -> GaussianCloud:
         """The cloud on this renderer's device; a copy is kept for as long as the original lives."""
@@ -141,11 +191,15 @@ class Tally:
     """[N] float64."""
     peak: Tensor
     """[N] float32."""
+    coverage: Tensor
+    """[N] float64."""
+    pixels: Tensor
+    """[N] float64."""
 
     @staticmethod
     def empty(cloud: GaussianCloud) -> Tally:
         zeros = torch.zeros(len(cloud), dtype=torch.float64, device=cloud.device)
-        return Tally(zeros, zeros.clone(), zeros.float())
+        return Tally(zeros, zeros.clone(), zeros.float(), zeros.clone(), zeros.clone())
 
     def add(self, view: View, opacities: Tensor, rows: Tensor, pixels: Tensor, top: int) -> None:
         """Add P pairs of Gaussian (`rows` [P]) and pixel (`pixels` [P], counted from the pixel row `top`).
@@ -158,6 +212,8 @@ class Tally:
         self.hits.index_add_(0, rows, opacities[rows] * through)
         self.weight.index_add_(0, rows, weight)
         self.peak.scatter_reduce_(0, rows, weight.float(), "amax")
+        self.coverage.index_add_(0, rows, alpha.double())
+        self.pixels.index_add_(0, rows, torch.ones_like(weight))
 
 
 def transmittance_in_front(alpha: Tensor, pixels: Tensor) -> Tensor:

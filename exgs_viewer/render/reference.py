@@ -13,7 +13,16 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from exgs_viewer.render import ALPHA_MAX, ALPHA_MIN, DILATION, TRANSMITTANCE_MIN, RenderOutput, Significance
+from exgs_viewer.render import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    DILATION,
+    TRANSMITTANCE_MIN,
+    Cotangent,
+    Gradients,
+    RenderOutput,
+    Significance,
+)
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import SH_C0, SH_COUNTS, GaussianCloud
 from exgs_viewer.settings import RenderSettings, Report, quiet
@@ -74,14 +83,68 @@ class ReferenceRenderer:
         self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet
     ) -> Significance:
         cloud = cloud.to(self.device)
-        total = Significance(*(torch.zeros(len(cloud), dtype=self.dtype, device=self.device) for _ in range(3)))
+        total = Significance(
+            *(torch.zeros(len(cloud), dtype=self.dtype, device=self.device) for _ in fields(Significance))
+        )
         for number, camera in enumerate(cameras):
             splats = project(cloud, camera, size, RenderSettings().near, self.dtype)
             for row in _tile_rows(splats, (0, 0, *size)):
                 report((number + row[0][0][1] / size[1]) / len(cameras), f"Scoring view {number + 1}/{len(cameras)}")
                 for tile, index in row:
                     _tally(total, splats.take(index), _pixels(tile, splats.means2d))
-        return Significance(total.hits.float(), total.weight.float(), total.peak.float())
+        return Significance(*(getattr(total, field.name).float() for field in fields(Significance)))
+
+    def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:
+        """See Renderer.gradients; by torch's own differentiation of the picture."""
+        cloud = cloud.to(self.device)
+        shape = [getattr(cloud, name).to(self.dtype) for name in ("means", "scales", "quats", "opacities")]
+        colors = view_colors(cloud, camera, cloud.sh_degree, self.dtype)
+        *found, back = self._back(shape, colors, camera, size, cotangent)
+        return Gradients(*found, back[:, :3].masked_fill(colors <= 0, 0), back[:, 3], back[:, 4])
+
+    def adjoint(
+        self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent, colors: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """See Renderer.adjoint."""
+        cloud = cloud.to(self.device)
+        shape = [getattr(cloud, name).to(self.dtype) for name in ("means", "scales", "quats", "opacities")]
+        if colors is None:
+            colors = view_colors(cloud, camera, cloud.sh_degree, self.dtype)
+        back = self._back(shape, colors.to(self.device, self.dtype), camera, size, cotangent)[-1]
+        return back[:, :3], back[:, 3]
+
+    def _back(
+        self, shape: Sequence[Tensor], colors: Tensor, camera: Camera, size: Size, cotangent: Cotangent
+    ) -> list[Tensor]:
+        """Gradients of means, scales, quats, opacities, and [N, 5]: colours, weight, weight * squared cotangent.
+
+        Two more channels, of which nothing is drawn, carry the latter two back.
+        """
+        leaves = [
+            value.detach().clone().requires_grad_() for value in (*shape, torch.nn.functional.pad(colors, (0, 2)))
+        ]
+        with torch.enable_grad():
+            splats = project(_Shape(*leaves[:4]), camera, size, RenderSettings().near, self.dtype)
+            drawn = blended(splats, leaves[4][splats.index], (0, 0, *size))
+            told = cotangent(drawn[..., :3].detach().float()).to(self.dtype)
+            told = torch.cat([told, torch.ones_like(told[..., :1]), told.square().sum(2, keepdim=True)], dim=2)
+            # The sum of nothing keeps a picture differentiable in which nothing is seen.
+            drawn = drawn + 0 * sum(leaf.sum() for leaf in leaves)
+        return [gradient.float() for gradient in torch.autograd.grad(drawn, leaves, told)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """The part of a cloud that projection reads, in any precision."""
+
+    means: Tensor
+    scales: Tensor
+    quats: Tensor
+    opacities: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.means.device
 
 
 def open(report: Report = quiet) -> ReferenceRenderer:
@@ -178,15 +241,19 @@ def sh_basis(directions: Tensor) -> Tensor:
 def draw(splats: Splats, colors: Tensor, region: Region, background: Rgb = (0, 0, 0)) -> RenderOutput:
     """The part `region` of the picture; `colors` [M, 3] belong to `splats`. Differentiable."""
     features = torch.cat([colors, splats.depths[:, None], torch.ones_like(colors[:, :1])], dim=1)  # [M, 5]
-    rows = [
-        torch.cat([_composite(splats.take(index), features[index], tile) for tile, index in row], dim=1)
-        for row in _tile_rows(splats, region)
-    ]
-    drawn = torch.cat(rows)  # [H, W, 5]
+    drawn = blended(splats, features, region)  # [H, W, 5]
     alpha = drawn[..., 4]
     color = drawn[..., :3] + (1 - alpha)[..., None] * colors.new_tensor(background)
     depth = drawn[..., 3] / torch.where(alpha > 0, alpha, torch.ones_like(alpha))
     return RenderOutput(color.clamp(0, 1), alpha, depth, background)
+
+
+def blended(splats: Splats, features: Tensor, region: Region) -> Tensor:
+    """[H, W, F]. Any features [M, F] of the splats in place of colours, over 0. Differentiable."""
+    rows = _tile_rows(splats, region)
+    return torch.cat(
+        [torch.cat([_composite(splats.take(i), features[i], tile) for tile, i in row], dim=1) for row in rows]
+    )
 
 
 def blend(splats: Splats, pixels: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
@@ -234,6 +301,8 @@ def _tally(total: Significance, splats: Splats, pixels: Tensor) -> None:
         total.hits.index_add_(0, index, splats.opacities[rows] * seen)
         total.weight.index_add_(0, index, weight.sum(1))
         total.peak.scatter_reduce_(0, index, weight.amax(1), "amax")
+        total.coverage.index_add_(0, index, alpha.sum(1))
+        total.pixels.index_add_(0, index, (alpha > 0).sum(1).to(alpha.dtype))
 
 
 def _tile_rows(splats: Splats, region: Region) -> Iterator[list[tuple[Region, Tensor]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
 
@@ -20,6 +21,19 @@ def never() -> bool:
     return False
 
 
+@dataclass(frozen=True, eq=False)
+class Hints:
+    """What else is known about a compressed picture; restorers do with less, a learned one does better with all."""
+
+    depth: Tensor | None = None
+    """[H, W] float32. As RenderOutput.depth."""
+    retention: float | None = None
+    """Share of the Gaussians that was kept, in (0, 1]; at 1 there is nothing to repair."""
+
+
+NO_HINTS = Hints()
+
+
 class Restorer(Protocol):
     """Repairs a rendered picture; holds its weights and nothing else."""
 
@@ -35,6 +49,7 @@ class Restorer(Protocol):
         settings: RestoreSettings,
         stale: Stale = never,
         background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        hints: Hints = NO_HINTS,
     ) -> Tensor | None:
         """[H, W, 3] in [0, 1] and [H, W] in [0, 1] -> [H, W, 3] in [0, 1]; None if `stale()` became true on the way.
 
@@ -43,7 +58,11 @@ class Restorer(Protocol):
         ...
 
 
-RESTORERS = {"inpaint": "exgs_viewer.restore.inpaint"}
+RESTORERS = {
+    "inpaint": "exgs_viewer.restore.inpaint",
+    "lite": "exgs_viewer.restore.lite",
+    "sd-turbo": "exgs_viewer.restore.sd_turbo",
+}
 """Every restorer: a module with `open() -> Restorer`, which raises WeightsError where it cannot work here."""
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from exgs_viewer.restore import Stale, never
+from exgs_viewer.restore import NO_HINTS, Hints, Stale, never
 from exgs_viewer.settings import RestoreSettings
 
 HEIGHT = 540
@@ -59,6 +59,7 @@ class InpaintRestorer:
         settings: RestoreSettings,
         stale: Stale = never,
         background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        hints: Hints = NO_HINTS,
     ) -> Tensor | None:
         """See Restorer. Pixels with alpha 1, and pictures that are not peppered with holes, come back unchanged."""
         coverage = pyramid(alpha[None, None])

@@ -1,4 +1,4 @@
-"""What we look at, and from where. open_scene / save_scene: a table from a file's suffix to its format module."""
+"""What we look at, and from where. open_scene / save_scene: tables from a file's suffix to its format module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from exgs_viewer.errors import SceneError
 from exgs_viewer.scene.camera import Camera, Vector, read_cameras
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.settings import Report, quiet
+from exgs_viewer.settings import CompressionSettings, Report, quiet
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,21 @@ FORMATS = {
     ".json": "exgs_viewer.scene.sog",
     ".exgs": "exgs_viewer.scene.exgs",
 }
-"""Every format: a module with `read(path, report) -> Scene` and, where it can be written, `write(path, cloud, ...)`."""
+"""Every format that is read, by suffix: a module with `read(path, report) -> Scene`."""
+
+WRITERS = {
+    ".exgs": "exgs_viewer.scene.exgs",
+    ".compressed.ply": "exgs_viewer.scene.compressed_ply",
+    ".ply": "exgs_viewer.scene.ply",
+    ".spz": "exgs_viewer.scene.spz",
+    ".splat": "exgs_viewer.scene.splat",
+    ".sog": "exgs_viewer.scene.sog_write",
+}
+"""Every format that is written, by the end of the file's name, longer ends before those they end in.
+
+A module with `write(path, cloud, meta, report) -> bytes written` and, where the format cannot hold every scene,
+`losses(scene) -> sentences`.
+"""
 
 DEMO = "demo"
 """The name under which the built-in demo room is opened."""
@@ -73,18 +87,49 @@ def open_scene(path: str | Path, report: Report = quiet) -> Scene:
         return replace(scene, warnings=(*scene.warnings, str(error)))
 
 
-def save_scene(
-    path: str | Path, cloud: GaussianCloud, meta: dict[str, Any] | None = None, report: Report = quiet
-) -> int:
-    """Write a cloud in the format of the path's suffix, atomically; returns the bytes written.
+@dataclass(frozen=True)
+class Written:
+    """What became of a scene that was saved."""
 
-    Raises SceneError where that format cannot be written or the disk refuses.
+    bytes: int
+    """Size of the file."""
+    warnings: tuple[str, ...] = ()
+    """One sentence for each thing that has no place in the format and was left out or brought to its limits."""
+
+
+def save_scene(path: str | Path, scene: Scene | GaussianCloud, report: Report = quiet) -> Written:
+    """Write a scene or a mere cloud in the format of the path's suffix, atomically.
+
+    Raises SceneError where that format cannot be written, there is nothing to write, or the disk refuses.
     """
-    path = Path(path)
-    module = import_module(FORMATS[path.suffix.lower()]) if path.suffix.lower() in FORMATS else None
-    if not hasattr(module, "write"):
-        raise SceneError(f"{path}: '{path.suffix}' cannot be written; use .exgs, .ply or .splat.")
+    path, suffix = Path(path), written_suffix(path)
+    module = import_module(WRITERS[suffix])
+    scene = scene if isinstance(scene, Scene) else Scene(scene, None, "cloud", scene.ply_bytes)
+    if len(scene.cloud) == 0:
+        raise SceneError(f"{path}: the scene holds no Gaussians, so there is nothing to write.")
     try:
-        return module.write(path, cloud, meta or {}, report)
+        size = module.write(path, scene.cloud, _meta(scene, suffix), report)
     except OSError as error:
         raise SceneError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    losses = getattr(module, "losses", None)
+    return Written(size, tuple(losses(scene)) if losses else ())
+
+
+def written_suffix(path: str | Path) -> str:
+    """The key of WRITERS that the path's name ends in. Raises SceneError that lists what can be written."""
+    path = Path(path)
+    for suffix in WRITERS:
+        if path.name.lower().endswith(suffix):
+            return suffix
+    raise SceneError(f"{path}: '{path.suffix}' cannot be written; use {', '.join(WRITERS)}.")
+
+
+def _meta(scene: Scene, suffix: str) -> dict[str, Any]:
+    """What the file is to say beside its Gaussians."""
+    if suffix == ".exgs":
+        from exgs_viewer.scene import exgs
+
+        return exgs.metadata(scene, CompressionSettings(keep=1.0, sh_degree=scene.cloud.sh_degree))
+    # `Name: value` describes the splats; other comments name the program that wrote the file they come from.
+    comments = [line for line in scene.meta.get("comments", ()) if ":" in line]
+    return {**scene.meta, "comments": comments, "up": scene.up}

@@ -18,7 +18,8 @@ import numpy as np
 from exgs_viewer.errors import Cancelled, SceneError
 from exgs_viewer.scene import Scene, compressed_ply
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
-from exgs_viewer.scene.ply_header import Element, Header, described, read_header, up_axis
+from exgs_viewer.scene.losses import no_cameras, oblique_up
+from exgs_viewer.scene.ply_header import Element, Header, described, header_bytes, read_header, up_axis
 from exgs_viewer.scene.rows import BLOCK, Rows, allocate, finish, parts, settle
 from exgs_viewer.settings import Report, quiet, write_atomically
 
@@ -54,16 +55,17 @@ def read(path: Path, report: Report = quiet) -> Scene:
 def write(path: Path, cloud: GaussianCloud, meta: dict[str, Any] | None = None, report: Report = quiet) -> int:
     """Write the standard float32 little-endian .ply, normals of zero included; returns its bytes.
 
-    `meta["comments"]` becomes comment lines; nothing else of `meta` has a place in this format.
+    `meta["comments"]` and `meta["up"]` become comment lines; nothing else of `meta` has a place in this format.
     """
     names = (*MEANS, "nx", "ny", "nz", *CONSTANT, *_rest_names(cloud.sh_degree), "opacity", *SCALES, *QUATS)
-    comments = [" ".join(str(line).split()) for line in (meta or {}).get("comments", ())]
-    head = [
-        *("ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comments)),
-        *(f"element vertex {len(cloud)}", *(f"property float {name}" for name in names), "end_header\n"),
-    ]
-    write_atomically(Path(path), _encoded("\n".join(head).encode("latin-1", "replace"), cloud, report))
+    vertex = Element("vertex", len(cloud), tuple((name, "f4") for name in names))
+    write_atomically(Path(path), _encoded(header_bytes([vertex], meta or {}), cloud, report))
     return Path(path).stat().st_size
+
+
+def losses(scene: Scene) -> list[str]:
+    """A sentence for each thing of the scene that has no place in this format."""
+    return [*no_cameras(scene), *oblique_up(scene)]
 
 
 def _read_plain(path: Path, header: Header, vertex: Element, report: Report) -> Scene:

@@ -1,4 +1,4 @@
-"""The text at the head of a .ply: which elements follow, with which properties, in which byte order."""
+"""The text at the head of a .ply, read and written: which elements follow, their properties, the byte order."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ TYPES = {
     **{"int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8"},
 }
 """The format's names of types, old and new -> numpy's."""
+
+WORDS = {"f4": "float", "u4": "uint", "u1": "uchar"}
+"""The names of the types that are written."""
 
 BYTE_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
@@ -95,6 +98,30 @@ def read_header(path: Path) -> Header:
     if byte_order is None:
         raise SceneError(f"{path}: the .ply header names no format among {', '.join(BYTE_ORDERS)}.")
     return Header(byte_order, tuple(elements), tuple(comments), size)
+
+
+def header_bytes(elements: Iterable[Element], meta: dict[str, Any]) -> bytes:
+    """The head of a binary little-endian .ply; `meta` gives its comments, as `comment_lines` has them."""
+    lines = ["ply", "format binary_little_endian 1.0", *(f"comment {line}" for line in comment_lines(meta))]
+    for element in elements:
+        lines.append(f"element {element.name} {element.count}")
+        lines.extend(f"property {WORDS[kind]} {name}" for name, kind in element.properties)
+    return "\n".join([*lines, "end_header\n"]).encode("latin-1", "replace")
+
+
+def comment_lines(meta: dict[str, Any]) -> list[str]:
+    """`meta["comments"]`, and `meta["up"]` as the comment that `up_axis` understands, in place of any there."""
+    comments, up = [" ".join(str(line).split()) for line in meta.get("comments", ())], meta.get("up")
+    if up is None:
+        return comments
+    others = [line for line in comments if up_axis([line]) is None]
+    return [*others, *(f"Vertical Axis: {axis}" for axis in [axis_name(up)] if axis)]
+
+
+def axis_name(direction: Vector) -> str | None:
+    """`z` or `-y` for a unit vector along an axis, None for any other."""
+    place = max(range(3), key=lambda axis: abs(direction[axis]))
+    return ("-" if direction[place] < 0 else "") + "xyz"[place] if abs(direction[place]) > 1 - 1e-6 else None
 
 
 def up_axis(comments: Iterable[str]) -> Vector | None:

@@ -14,6 +14,7 @@ import numpy as np
 from exgs_viewer.errors import SceneError
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
+from exgs_viewer.scene.losses import counted, no_cameras, no_up
 from exgs_viewer.scene.rows import Rows, allocate, finish, parts, settle
 from exgs_viewer.settings import Report, quiet, write_atomically
 
@@ -46,6 +47,17 @@ def write(path: Path, cloud: GaussianCloud, meta: dict[str, Any] | None = None, 
     return Path(path).stat().st_size
 
 
+def losses(scene: Scene) -> list[str]:
+    """A sentence for each thing of the scene that has no place in this format."""
+    cloud, found = scene.cloud, [*no_cameras(scene), *no_up(scene)]
+    if cloud.sh_degree:
+        left_out = f"spherical harmonics of degree {cloud.sh_degree} were left out."
+        found.append(f"A .splat has the same colour from every side; {left_out}")
+    colour, slack = 0.5 + SH_C0 * cloud.sh[:, 0], 0.5 / 255
+    # Less than black is drawn as black, so nothing is lost there.
+    return found + counted((colour > 1 + slack).any(dim=1), "were brighter than white; they were brought to that.")
+
+
 def _check(path: Path, data: np.ndarray) -> None:
     if len(data) == 0:
         raise SceneError(f"{path}: the file is empty.")
@@ -76,5 +88,5 @@ def _encoded(cloud: GaussianCloud, report: Report) -> Iterator[bytes]:
         color = 0.5 + SH_C0 * block.sh[:, 0].detach().numpy()
         table["rgba"][:, :3] = np.rint(color.clip(0, 1) * 255)
         table["rgba"][:, 3] = np.rint(block.opacities.detach().numpy() * 255)
-        table["quats"] = (block.quats.detach().numpy() * 128 + 128).clip(0, 255)
+        table["quats"] = np.rint(block.quats.detach().numpy() * 127.5 + 127.5)
         yield table.tobytes()

@@ -74,7 +74,7 @@ class FakeRestorer:
     gate: threading.Event | None = None
     entered: threading.Event = field(default_factory=threading.Event)
 
-    def restore(self, image, alpha, settings, stale=lambda: False, background=(0, 0, 0)):
+    def restore(self, image, alpha, settings, stale=lambda: False, background=(0, 0, 0), hints=None):
         self.given.append(image)
         self.entered.set()
         if self.gate is not None:

@@ -90,7 +90,7 @@ def test_a_rearranged_cloud_is_ranked_as_before(seed, edge, n):
 
 def test_more_voxels_than_the_table_starts_with_are_told_apart():
     cloud = random_cloud(30_000, sh_degree=0)
-    voxel, place, count = select._group(cloud.means.numpy(), 0.001)
+    voxel, place, count = select.group_voxels(cloud.means.numpy(), 0.001)
     cells = np.floor(cloud.means.numpy() / 0.001).astype(np.int64)
     _, inverse, population = np.unique(cells, axis=0, return_inverse=True, return_counts=True)
     assert len(count) == len(population) > 1 << 14

@@ -117,3 +117,9 @@ def test_what_a_tile_never_reaches_counts_as_unseen(renderer):
         seen = renderer.significance(flat, [camera], (64, 64))
         assert (seen.hits[100:] == 0).all() and (seen.weight[100:] == 0).all() and (seen.peak[100:] == 0).all()
         assert seen.weight[0] > 0.9 * 64 * 64
+
+
+def test_opening_tells_of_kernels_that_are_compiled():
+    told = []
+    cpu.open(lambda fraction, words: told.append((fraction, words)))
+    assert len(told) >= 2 and told == sorted(told) and all("compile" in words for _, words in told)

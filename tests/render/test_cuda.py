@@ -28,7 +28,7 @@ from tests.conftest import random_cloud
 
 SIZE = (70, 45)
 """No multiple of the tile size in either direction."""
-SCORES = ("hits", "weight", "peak")
+SCORES = ("hits", "weight", "peak", "coverage", "pixels")
 
 
 def projection(means, covars, quats, scales, viewmats, Ks, width, height, eps2d, near_plane, opacities):
@@ -66,35 +66,39 @@ def pairs(start, end, transmittances, means2d, conics, opacities, width, height,
 
 
 def rasterization(**given):
-    """gsplat.rasterization out of the twins, for one camera and the options that the renderer uses."""
+    """gsplat.rasterization out of the twins, for one camera and the options that the renderer uses; differentiable."""
     call = inspect.signature(gsplat.rasterization).bind(**given)
     call.apply_defaults()
     a = SimpleNamespace(**call.arguments)
-    assert (a.render_mode, a.rasterize_mode, a.packed) == ("RGB+ED", "classic", False)
-    assert a.colors.dim() == 3 and a.backgrounds.shape == (1, 3)
+    assert (a.rasterize_mode, a.packed) == ("classic", False) and a.render_mode in ("RGB", "RGB+ED")
     view = (a.viewmats, a.Ks, a.width, a.height, a.eps2d, a.near_plane, a.opacities)
     radii, means2d, depths, conics, _ = projection(a.means, None, a.quats, a.scales, *view)
     columns, rows = -(-a.width // a.tile_size), -(-a.height // a.tile_size)
-    _, ids, touching = twin._isect_tiles(means2d, radii, depths, a.tile_size, columns, rows)
-    offsets = twin._isect_offset_encode(ids, 1, columns, rows)
+    seen = [each.detach() for each in (means2d, radii, depths, conics, a.opacities)]
+    _, ids, touching = twin._isect_tiles(*seen[:3], a.tile_size, columns, rows)
     index, pixels, _ = pairs(
-        0, len(touching), torch.ones(1, a.height, a.width), means2d, conics, a.opacities[None], a.width, a.height,
-        a.tile_size, offsets, touching,
+        0, len(touching), torch.ones(1, a.height, a.width), seen[0], seen[3], seen[4][None], a.width, a.height,
+        a.tile_size, twin._isect_offset_encode(ids, 1, columns, rows), touching,
     )  # fmt: skip
-    colors = twin._spherical_harmonics(a.sh_degree, a.means - torch.inverse(a.viewmats)[0, :3, 3], a.colors)
-    features = torch.cat([(colors + 0.5).clamp(min=0), depths[0, :, None], torch.ones(len(colors), 1)], dim=1)
-    drawn, through = torch.zeros(a.height * a.width, 5), torch.ones(a.height * a.width)
-    for g, pixel in zip(index.tolist(), pixels.tolist(), strict=True):
-        offset = torch.tensor([pixel % a.width + 0.5, pixel // a.width + 0.5]) - means2d[0, g]
-        power = 0.5 * (conics[0, g, 0] * offset[0] ** 2 + conics[0, g, 2] * offset[1] ** 2)
-        alpha = (a.opacities[g] * torch.exp(-power - conics[0, g, 1] * offset.prod())).clamp(max=ALPHA_MAX)
-        drawn[pixel] += alpha * through[pixel] * features[g]
-        through[pixel] *= 1 - alpha
-    background = torch.cat([a.backgrounds[0], torch.zeros(1)])
-    color = drawn[:, :4] + through[:, None] * background
-    color[:, 3] /= drawn[:, 4].clamp(min=1e-10)
+    colors = a.colors
+    if a.sh_degree is not None:
+        directions = a.means - torch.inverse(a.viewmats)[0, :3, 3]
+        colors = (twin._spherical_harmonics(a.sh_degree, directions, a.colors) + 0.5).clamp(min=0)
+    features = torch.cat([colors, depths[0, :, None], torch.ones(len(colors), 1)], dim=1)
+    x, y = (torch.stack([pixels % a.width, pixels // a.width], 1) + 0.5 - means2d[0, index]).unbind(1)
+    power = 0.5 * (conics[0, index, 0] * x**2 + conics[0, index, 2] * y**2) + conics[0, index, 1] * x * y
+    alpha = (a.opacities[index] * torch.exp(-power)).clamp(max=ALPHA_MAX)
+    weight = alpha * transmittance_in_front(alpha, pixels).float()
+    drawn = torch.zeros(a.height * a.width, features.shape[1])
+    drawn = drawn.index_add(0, pixels, weight[:, None] * features[index])
+    color, depth, alpha = drawn.split([colors.shape[1], 1, 1], dim=1)
+    if a.backgrounds is not None:
+        assert a.backgrounds.shape == (1, 3)
+        color = color + (1 - alpha) * a.backgrounds
+    if a.render_mode == "RGB+ED":
+        color = torch.cat([color, depth / alpha.clamp(min=1e-10)], dim=1)
     shape = (1, a.height, a.width, -1)
-    return color.reshape(shape), drawn[:, 4:].reshape(shape), {}
+    return color.reshape(shape), alpha.reshape(shape), {}
 
 
 TWINS = SimpleNamespace(
@@ -103,6 +107,7 @@ TWINS = SimpleNamespace(
     isect_tiles=twin._isect_tiles,
     isect_offset_encode=twin._isect_offset_encode,
     rasterize_to_indices_in_range=pairs,
+    spherical_harmonics=twin._spherical_harmonics,
 )
 
 
@@ -129,6 +134,7 @@ def test_the_twins_are_called_as_gsplat_may_be_called(on_cpu, small_cloud, camer
         monkeypatch.setattr(TWINS, name, call)
     on_cpu.render(small_cloud, camera, (20, 20), RenderSettings())
     on_cpu.significance(small_cloud, [camera], (20, 20))
+    on_cpu.gradients(small_cloud, camera, (20, 20), torch.ones_like)
     assert checked == set(vars(TWINS))
 
 
@@ -139,6 +145,24 @@ def test_the_picture_is_that_of_the_reference(on_cpu, small_cloud, camera, degre
     assert_close(drawn.color, expected.color, rtol=0, atol=2e-3)
     assert_close(drawn.alpha, expected.alpha, rtol=0, atol=2e-3)
     assert_close(drawn.depth, expected.depth, rtol=1e-3, atol=1e-3)
+
+
+def assert_same_gradients(renderer, oracle, cloud, camera, size):
+    """Every gradient of a random cotangent, to 1 % of its length."""
+    told = torch.randn(size[1], size[0], 3, generator=torch.Generator().manual_seed(0))
+    found, expected = (
+        each.gradients(cloud, camera, size, lambda drawn: told.to(drawn.device)) for each in (renderer, oracle)
+    )
+    for name, wanted in vars(expected).items():
+        given = getattr(found, name).cpu()
+        assert (given - wanted).norm() <= 0.01 * wanted.norm(), name
+    colors, weight = renderer.adjoint(cloud, camera, size, lambda drawn: told.to(drawn.device))
+    assert_close(weight.cpu(), expected.weight, rtol=1e-2, atol=1e-2)
+    assert (colors.cpu()[expected.colors != 0] - expected.colors[expected.colors != 0]).abs().max() < 0.05
+
+
+def test_gradients_are_those_of_the_reference(on_cpu, small_cloud, camera):
+    assert_same_gradients(on_cpu, ReferenceRenderer(), small_cloud, camera, (34, 21))
 
 
 @pytest.mark.parametrize("band", [1, 40, 1 << 16])
@@ -346,6 +370,12 @@ def test_the_gpu_scores_as_the_reference(gpu):
     assert_close(scored.hits.cpu(), expected.hits, rtol=2e-3, atol=1.0)
     assert_close(scored.weight.cpu(), expected.weight, rtol=2e-3, atol=0.02)
     assert_close(scored.peak.cpu(), expected.peak, rtol=2e-3, atol=0.01)
+
+
+@pytest.mark.gpu
+def test_the_gpu_differentiates_as_the_cpu(gpu):
+    camera = look_at((0.3, -0.3, -2.2), (0, 0, 0), up=(0, -1, 0))
+    assert_same_gradients(gpu, open_renderer("cpu"), random_cloud(5000, seed=3), camera, (200, 150))
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from exgs_viewer.render import RenderOutput, open_renderer
+from exgs_viewer.render.reference import ReferenceRenderer
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.camera import Camera, look_at, read_cameras
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -81,6 +82,67 @@ def test_cpu_scores_as_the_reference(cpu, reference):
     assert_close(scored.hits.sum(), expected.hits.sum(), rtol=1e-4, atol=0)
     assert_close(scored.weight, expected.weight, rtol=1e-3, atol=2 * STEP)
     assert_close(scored.peak, expected.peak, rtol=1e-3, atol=2 * STEP)
+    assert_close(scored.coverage, expected.coverage, rtol=1e-3, atol=0.1)
+    assert_close(scored.pixels, expected.pixels, rtol=0, atol=1)
+    assert_close(scored.pixels.sum(), expected.pixels.sum(), rtol=1e-4, atol=0)
+
+
+def random_cotangent(size, seed=0):
+    told = torch.randn(size[1], size[0], 3, generator=torch.Generator().manual_seed(seed))
+    return lambda drawn: told.to(drawn.dtype)
+
+
+@pytest.mark.parametrize(("degree", "size"), [(0, (96, 64)), (3, (77, 53)), (1, (16, 16))])
+def test_cpu_gradients_are_those_of_torch_in_float64(degree, size, cpu, camera):
+    cloud, told = random_cloud(500, seed=degree, sh_degree=degree), random_cotangent(size)
+    found = cpu.gradients(cloud, camera, size, told)
+    expected = ReferenceRenderer(torch.float64).gradients(cloud, camera, size, told)
+    for name, wanted in vars(expected).items():
+        assert wanted.norm() > 0 and (getattr(found, name) - wanted).norm() <= 1e-3 * wanted.norm(), name
+
+
+def test_cpu_gradients_off_the_axis_and_of_giants_are_those_of_torch(cpu):
+    """Where the perspective is linearised elsewhere than at the centre, and alpha is capped or the ray ends."""
+    cloud = random_cloud(300, seed=3, sh_degree=0)
+    scales, opacities = cloud.scales.clone(), cloud.opacities.clone()
+    scales[:40] *= 10
+    opacities[:20] = 1.0
+    cloud = cloud.replaced(scales=scales, opacities=opacities)
+    camera, size = look_at((0.1, 0.05, -0.3), (0.3, 0.2, 1), up=(0, -1, 0.2), fov_y=1.2), (64, 48)
+    found, expected = (
+        each.gradients(cloud, camera, size, random_cotangent(size)) for each in (cpu, ReferenceRenderer(torch.float64))
+    )
+    for name, wanted in vars(expected).items():
+        # A pixel at the very threshold of a giant's alpha counts in one and not in the other.
+        assert (getattr(found, name) - wanted).norm() <= 0.02 * wanted.norm(), name
+
+
+def test_cpu_carries_a_cotangent_back_to_colors_as_torch(cpu, reference, cloud, camera):
+    size = (96, 64)
+    told, values = random_cotangent(size), torch.randn(len(cloud), 3, generator=torch.Generator().manual_seed(1))
+    for colors in (None, values):
+        (found, weight), (wanted, total) = (
+            each.adjoint(cloud, camera, size, told, colors) for each in (cpu, reference)
+        )
+        assert_close(found, wanted, rtol=1e-3, atol=0.02)
+        assert_close(weight, total, rtol=1e-3, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_drawing_given_colors_and_carrying_back_are_adjoint(name, cloud, camera):
+    """<A x, y> = <x, A^T y>, for colours of any sign."""
+    renderer, size, seen = open_renderer(name), (48, 32), []
+    x = torch.randn(len(cloud), 3, generator=torch.Generator().manual_seed(1))
+    y = torch.randn(32, 48, 3, generator=torch.Generator().manual_seed(2))
+    back, _ = renderer.adjoint(cloud, camera, size, lambda drawn: seen.append(drawn.clone()) or y, x)
+    assert_close((seen[0] * y).sum(), (x * back).sum(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_what_is_not_seen_has_no_gradient(name, cloud):
+    behind = Camera((0, 0, 9), (1, 0, 0, 0))
+    found = open_renderer(name).gradients(cloud, behind, (40, 30), torch.ones_like)
+    assert all(value.abs().max() == 0 for value in vars(found).values())
 
 
 @pytest.mark.shared

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from exgs_viewer.errors import SceneError
-from exgs_viewer.scene import open_scene
+from exgs_viewer.scene import open_scene, save_scene
+from exgs_viewer.scene.cells import cells
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
 from tests.conftest import random_cloud
 
@@ -146,6 +147,51 @@ def test_absurd_counts_are_refused_before_anything_is_allocated(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"vertex 300", b"vertex 300000000000000"))
     with pytest.raises(SceneError, match="ends within its 300,000,000,000,000 rows of 'vertex'"):
         open_scene(path)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_what_is_written_is_what_the_description_of_the_format_says(tmp_path, degree):
+    cloud = random_cloud(600, sh_degree=degree)
+    written = save_scene(tmp_path / "a.compressed.ply", cloud)
+    found = plyfile.PlyData.read(str(tmp_path / "a.compressed.ply"))
+    wanted = elements(cloud.take(torch.from_numpy(np.concatenate(cells(cloud.means.numpy(), CHUNK)))))
+    assert written.bytes == (tmp_path / "a.compressed.ply").stat().st_size and written.warnings == ()
+    assert [element.name for element in found] == list(wanted)
+    for name, table in wanted.items():
+        # PlayCanvas' engine takes the columns by their places, so their order is part of the format.
+        assert found[name].data.dtype.names == table.dtype.names
+        for column in table.dtype.names:
+            a, b = found[name].data[column], table[column]
+            if a.dtype.kind == "f":
+                np.testing.assert_allclose(a, b, rtol=2e-7, atol=1e-7)
+            else:  # a value halfway between two steps may go to either
+                assert (a != b).mean() < 0.02
+
+
+def test_the_last_chunk_may_be_short_and_the_only_one_have_no_extent(tmp_path):
+    for count in (1, 257):
+        cloud = random_cloud(count, sh_degree=1)
+        save_scene(tmp_path / "a.compressed.ply", cloud.take(torch.zeros(count, dtype=torch.int64)))
+        found = open_scene(tmp_path / "a.compressed.ply").cloud
+        assert len(found) == count
+        assert torch.equal(found.means, cloud.means[:1].expand(count, 3))
+
+
+def test_an_infinitely_flat_gaussian_does_not_spoil_its_neighbours(tmp_path):
+    cloud = random_cloud(256, sh_degree=0)
+    flat = cloud.replaced(scales=torch.cat([torch.full((1, 3), 1e-20), cloud.scales[1:]]))
+    save_scene(tmp_path / "a.compressed.ply", flat)
+    found = open_scene(tmp_path / "a.compressed.ply").cloud.scales.log().sort(0).values
+    assert ((found - flat.scales.log().sort(0).values)[1:].abs() < 0.5 * 22 / 1023).all()
+
+
+def test_coefficients_beyond_4_are_brought_to_4_with_a_warning(tmp_path):
+    cloud = random_cloud(600, sh_degree=1)
+    strong = cloud.sh.clone()
+    strong[:9, 2, 1] = 5
+    warnings = save_scene(tmp_path / "a.compressed.ply", cloud.replaced(sh=strong)).warnings
+    assert len(warnings) == 1 and warnings[0].startswith("9 of 600 Gaussians")
+    assert open_scene(tmp_path / "a.compressed.ply").cloud.sh[:, 1:].max() == 4
 
 
 @pytest.mark.shared

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from exgs_viewer.errors import Cancelled, SceneError
-from exgs_viewer.scene import open_scene, save_scene, splat
-from exgs_viewer.scene.cloud import SH_C0
+from exgs_viewer.scene import Scene, open_scene, save_scene, splat
+from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
 from tests.conftest import random_cloud
 
 
@@ -35,12 +35,39 @@ def test_each_byte_means_what_the_format_says(tmp_path):
 def test_writing_and_reading_returns_the_cloud_within_a_step(tmp_path):
     cloud = random_cloud(20_000, sh_degree=0)
     cloud = cloud.replaced(sh=cloud.sh.clamp(-1.7, 1.7))
-    assert save_scene(tmp_path / "a.splat", cloud) == 32 * len(cloud) == (tmp_path / "a.splat").stat().st_size
+    assert save_scene(tmp_path / "a.splat", cloud).bytes == 32 * len(cloud) == (tmp_path / "a.splat").stat().st_size
     again = open_scene(tmp_path / "a.splat").cloud
     assert torch.equal(again.means, cloud.means) and torch.equal(again.scales, cloud.scales)
     assert ((again.opacities - cloud.opacities).abs() <= 0.501 / 255).all()
     assert ((again.sh - cloud.sh).abs() <= 0.501 / 255 / SH_C0).all()
     assert ((again.quats - cloud.quats).abs() <= 1.1 / 128).all()
+
+
+def test_each_byte_is_what_the_format_says(tmp_path):
+    quat = torch.nn.functional.normalize(torch.tensor([[0.1, 0.5, -0.5, 0.7]]), dim=1)
+    colour = torch.tensor([[[1.2, -0.3, 0.5]]])
+    cloud = GaussianCloud(
+        *(torch.tensor([[1.0, -2.0, 3.0]]), torch.tensor([[0.1, 0.2, 0.3]]), quat),
+        *(torch.tensor([0.25]), (colour - 0.5) / SH_C0),
+    )
+    save_scene(tmp_path / "a.splat", cloud)
+    *numbers, r, g, b, alpha, w, x, y, z = struct.unpack("<6f8B", (tmp_path / "a.splat").read_bytes())
+    assert numbers == pytest.approx([1, -2, 3, 0.1, 0.2, 0.3])
+    assert (r, g, b, alpha) == (255, 0, 128, 64)
+    assert [part / 255 * 2 - 1 for part in (w, x, y, z)] == pytest.approx(quat[0].tolist(), abs=1.01 / 255)
+
+
+def test_what_a_splat_cannot_hold_is_said(tmp_path, camera):
+    plain = random_cloud(600, sh_degree=0)
+    plain = plain.replaced(sh=plain.sh.clamp(-1.7, 1.7))
+    assert save_scene(tmp_path / "a.splat", plain).warnings == ()
+    bright = torch.cat([torch.full((7, 1, 3), 2.0), plain.sh[7:]])
+    scene = Scene(plain.replaced(sh=bright), None, "test", 0, up=(0.0, 1.0, 0.0), cameras=(camera,) * 3)
+    said = " ".join(save_scene(tmp_path / "a.splat", scene).warnings)
+    assert "The 3 cameras" in said and "Which way is up" in said
+    assert "7 of 600 Gaussians were brighter than white" in said
+    colourful = plain.replaced(sh=torch.nn.functional.pad(plain.sh, (0, 0, 0, 8)))
+    assert "spherical harmonics of degree 2 were left out" in save_scene(tmp_path / "a.splat", colourful).warnings[0]
 
 
 def test_a_flat_disc_is_kept_with_a_scale_above_zero(tmp_path):

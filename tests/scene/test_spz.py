@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from exgs_viewer.errors import Cancelled, SceneError
-from exgs_viewer.scene import open_scene, spz
+from exgs_viewer.scene import Written, open_scene, save_scene, spz
 from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.float16 import frame_around, position_codes, spatial_order
 from tests.conftest import random_cloud
 
 BITS = 12
@@ -181,6 +182,60 @@ def test_cancelling_passes_through(tmp_path, when):
 
     with pytest.raises(Cancelled):
         spz.read(saved(tmp_path / "a.spz", random_cloud(30)), stop)
+
+
+def turned(cloud: GaussianCloud) -> GaussianCloud:
+    """The cloud in the format's own frame: half a turn about x."""
+    sh_signs = torch.tensor([1, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1])[: cloud.sh.shape[1]]
+    return cloud.replaced(
+        means=cloud.means * torch.tensor([1, -1, -1]),
+        quats=cloud.quats * torch.tensor([1, 1, -1, -1]),
+        sh=cloud.sh * sh_signs[:, None],
+    )
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_what_is_written_is_what_the_description_of_the_format_says(tmp_path, degree):
+    cloud = random_cloud(60, sh_degree=degree)
+    cloud = cloud.replaced(scales=cloud.scales.clamp_min(0.005), sh=cloud.sh.clamp(-0.99, 0.99))
+    written = save_scene(tmp_path / "a.spz", cloud)
+    assert written == Written((tmp_path / "a.spz").stat().st_size, ())
+    order = spatial_order(position_codes(cloud, frame_around(cloud)))
+    found = np.frombuffer(gzip.decompress((tmp_path / "a.spz").read_bytes()), np.uint8)
+    wanted = np.frombuffer(unpacked(turned(cloud.take(order)), 3, degree), np.uint8)
+    assert found[:16].tobytes() == wanted[:16].tobytes()
+    # The order of the columns, every byte: values halfway between two steps may go to either.
+    assert len(found) == len(wanted) and (found != wanted).mean() < 0.01
+
+
+def test_small_gaussians_get_finer_places_and_a_wide_scene_coarser_ones(tmp_path):
+    cloud = random_cloud(200, sh_degree=0)
+    for factor, least, most in ((1, 12, 12), (1e-3, 18, 23), (1e5, 3, 6)):
+        scaled = cloud.replaced(means=cloud.means * factor, scales=cloud.scales * factor)
+        warnings = save_scene(tmp_path / "a.spz", scaled).warnings
+        bits = gzip.decompress((tmp_path / "a.spz").read_bytes())[13]
+        assert least <= bits <= most
+        assert any("thinner or larger" in warning for warning in warnings) == (factor != 1)
+        found = open_scene(tmp_path / "a.spz").cloud.means.sort(0).values
+        assert ((found - scaled.means.sort(0).values).abs() <= 0.51 / 2**bits).all()
+
+
+def test_what_a_spz_cannot_hold_is_said(tmp_path):
+    cloud = random_cloud(300, sh_degree=1)
+    sh, scales, means = cloud.sh.clone(), cloud.scales.clone(), cloud.means.clone()
+    sh[:5, 3] = 1.5
+    scales[:7, 0] = 1e-6
+    means[0] = 9e6
+    warnings = save_scene(tmp_path / "a.spz", cloud.replaced(sh=sh, scales=scales, means=means)).warnings
+    far, small, strong = warnings
+    assert "farther than 8,388,607" in far and small.startswith("7 of 300") and strong.startswith("5 of 300")
+    means[0] = 9e5
+    assert "places were rounded to 0.125" in save_scene(tmp_path / "a.spz", cloud.replaced(means=means)).warnings[0]
+
+
+def test_antialiasing_is_kept(tmp_path):
+    spz.write(tmp_path / "a.spz", random_cloud(5), {"antialias": True})
+    assert open_scene(tmp_path / "a.spz").meta["antialias"] is True
 
 
 @pytest.mark.shared

@@ -1,0 +1,135 @@
+"""`exgs train`: make scenes, make pairs, train a painter, validate it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from exgs_viewer.terminal import answer, progress
+from exgs_viewer.train.options import Options
+
+
+@dataclass(frozen=True)
+class MakeScenes:
+    """Make scenes by code and write them as .ply, to look at or to take elsewhere.
+
+    make-pairs needs no files: it makes the same scenes from their numbers.
+    """
+
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """Folder for made-0.ply, made-1.ply ..."""
+    count: int = 5
+    """How many."""
+    first: int = 0
+    """Number of the first one."""
+    photos: Path | None = None
+    """Folder with photos (kodak/*.png, panoramas/*.hdr); without one, textures are made by code."""
+
+    def run(self) -> int:
+        from exgs_viewer.scene import save_scene
+        from exgs_viewer.train.scenes import make_scene
+        from exgs_viewer.train.textures import Palette
+
+        palette, sizes = Palette(self.photos), {}
+        with progress() as report:
+            for number in range(self.first, self.first + self.count):
+                report((number - self.first) / self.count, f"making scene {number}")
+                cloud = make_scene(number, palette)
+                save_scene(self.output / f"made-{number}.ply", cloud)
+                sizes[f"made-{number}"] = len(cloud)
+        return answer(False, sizes)
+
+
+@dataclass(frozen=True)
+class MakePairs:
+    """Take pictures of scenes, uncut and compressed in many ways, to train on.
+
+    Goes on where it was broken off: scenes whose file is there are left alone.
+    """
+
+    output: Annotated[Path, arg(aliases=["-o"])]
+    """Folder for one file of pairs for each scene."""
+    scenes: Path | None = None
+    """Folder of trained scenes; of an index.json only those whose use is `train`."""
+    photos: Path | None = None
+    """Folder with photos (kodak/*.png, panoramas/*.hdr) for the made scenes."""
+    made: int = 80
+    """Scenes made by code."""
+    gatherings: int = 24
+    """Scenes of trained objects put together."""
+    views: int = 16
+    """Views of each scene; twice as many of real ones."""
+    seed: int = 0
+    """Another seed takes other pictures of the same scenes."""
+
+    def run(self) -> int:
+        from exgs_viewer.render import open_renderer
+        from exgs_viewer.train.pairs import Plan, write_pairs
+        from exgs_viewer.train.sources import Sources
+
+        sources, renderer, pairs = Sources(self.scenes, self.photos), open_renderer(), 0
+        names = sources.names(self.made, self.gatherings)
+        with progress() as report:
+            for number, name in enumerate(names):
+                path = self.output / f"{name}.safetensors"
+                if path.exists():
+                    continue
+                plan = Plan(self.views if sources.is_made(name) else 2 * self.views, seed=self.seed)
+                pairs += write_pairs(
+                    path,
+                    sources.open(name),
+                    plan,
+                    renderer,
+                    lambda share, text, done=number: report((done + share) / len(names), text),
+                )
+        return answer(False, {"scenes": len(names), "new pairs": pairs})
+
+
+@dataclass(frozen=True)
+class TrainPainter:
+    """Train a painter on pairs; stop it at any moment, the same command goes on.
+
+    The run's folder holds curve.csv, validation.csv and sample sheets to look at.
+
+        exgs train painter run --pairs pairs
+    """
+
+    run_folder: Positional[Path]
+    """Folder of the run: state, curves, sample sheets, and the painter as the viewer loads it."""
+    pairs: Path
+    """Folder of pairs; files that are added to it while training are taken up."""
+    options: OmitArgPrefixes[Options] = field(default_factory=Options)
+
+    def run(self) -> int:
+        from exgs_viewer.train.data import PairSet
+        from exgs_viewer.train.painter import train
+
+        with progress() as report:
+            run = train(self.run_folder, PairSet(self.pairs), self.options, report)
+        return answer(False, {"run": str(self.run_folder), "steps": run.step, "seconds": run.seconds})
+
+
+COMMANDS = (
+    Annotated[MakeScenes, subcommand("make-scenes")]
+    | Annotated[MakePairs, subcommand("make-pairs")]
+    | Annotated[TrainPainter, subcommand("painter")]
+)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train the painter: make scenes and pairs, then learn from them.
+
+    Everything is fixed by seeds, can be broken off and goes on with the same command.
+
+        exgs train make-pairs -o pairs --scenes scenes --photos photos
+        exgs train painter run --pairs pairs
+    """
+
+    command: OmitSubcommandPrefixes[OmitArgPrefixes[COMMANDS]]
+
+    def run(self) -> int:
+        return self.command.run()

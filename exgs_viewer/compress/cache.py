@@ -1,0 +1,72 @@
+"""Arrays that took long to compute, remembered beside the user's settings; losing them only costs time.
+
+A file is a digest of everything after it, then the arrays as numpy writes them. What is damaged, or was written by
+another version, is as good as absent; the files used longest ago go first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.settings import user_folder, write_atomically
+
+_log = logging.getLogger(__name__)
+DIGEST = 16
+"""Bytes of the digest that a file begins with."""
+
+
+def key_of(cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, version: str) -> str:
+    """Content, not file name: the same scene in another place is found again. `version` names the formulas."""
+    digest = hashlib.blake2b(version.encode(), digest_size=DIGEST)
+    for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities, cloud.sh[:, 0]):
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).view(np.uint8).data)
+    digest.update(repr([tuple(cameras), size]).encode())
+    return digest.hexdigest()
+
+
+def remember(folder: str, key: str, arrays: Sequence[NDArray], most: int) -> None:
+    """Keep arrays for the next time, `most` files in all. A full or read-only disk only means that there is none."""
+    buffer = io.BytesIO()
+    for array in arrays:
+        np.save(buffer, array, allow_pickle=False)
+    data = buffer.getbuffer()
+    path = _path(folder, key)
+    try:
+        write_atomically(path, [hashlib.blake2b(data, digest_size=DIGEST).digest(), data])
+        _forget_oldest(path.parent, most)
+    except OSError as error:
+        _log.warning("%s: not remembered (%s).", path, error.strerror)
+
+
+def recall(folder: str, key: str, count: int) -> list[NDArray] | None:
+    """The `count` arrays that were remembered, None where there are none or they are damaged."""
+    path = _path(folder, key)
+    try:
+        data = memoryview(path.read_bytes())
+        if hashlib.blake2b(data[DIGEST:], digest_size=DIGEST).digest() != data[:DIGEST]:
+            return None
+        file = io.BytesIO(data[DIGEST:])
+        arrays = [np.load(file, allow_pickle=False) for _ in range(count)]
+        path.touch()
+    except (OSError, ValueError, EOFError):
+        return None
+    return arrays
+
+
+def _path(folder: str, key: str) -> Path:
+    return user_folder() / folder / f"{key}.bin"
+
+
+def _forget_oldest(folder: Path, most: int) -> None:
+    files = sorted(folder.glob("*.bin"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files[most:]:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""Pictures of the uncut scene to learn from, and others to be examined with: no step may make the copy worse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from exgs_viewer.compress import scores
+from exgs_viewer.compress.polish import Exam
+from exgs_viewer.render import Renderer
+from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.settings import RenderSettings, Report, quiet
+
+HELD_OUT = 7
+"""One camera in this many examines and is never learnt from."""
+EXAM_SIZE: Size = (720, 540)
+"""Pictures that judge: larger than those that teach, so that what only fits their pixels is found out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """The uncut scene from all its scoring views."""
+
+    study: Exam
+    """What colours and parameters are fitted to."""
+    exam: Exam
+    """What every stage is judged by."""
+
+
+def take_pictures(
+    cloud: GaussianCloud, cameras: Sequence[Camera], sh_degree: int, renderer: Renderer, report: Report = quiet
+) -> Pictures:
+    """Draw the uncut scene with `sh_degree`. With fewer than HELD_OUT cameras all of them do both."""
+    held_out = cameras[HELD_OUT // 2 :: HELD_OUT] if len(cameras) >= HELD_OUT else cameras
+    taught = [camera for camera in cameras if camera not in held_out] or cameras
+    settings, total, done = RenderSettings(sh_degree=sh_degree), len(taught) + len(held_out), 0
+    exams = []
+    for group, size in ((taught, scores.SCORING_SIZE), (held_out, EXAM_SIZE)):
+        pictures = []
+        for camera in group:
+            report(done / total, "Drawing the scene to compare with")
+            pictures.append(renderer.render(cloud, camera, size, settings).color)
+            done += 1
+        exams.append(Exam(tuple(group), size, tuple(pictures)))
+    return Pictures(*exams)
+
+
+def quality(cloud: GaussianCloud, renderer: Renderer, exam: Exam) -> float:
+    """Mean PSNR of a cloud's pictures, dB; 120 where they are the same."""
+    marks = []
+    for camera, wanted in zip(exam.cameras, exam.pictures, strict=True):
+        drawn = renderer.render(cloud, camera, exam.size, RenderSettings()).color
+        marks.append(-10 * torch.log10((drawn - wanted).square().mean() + 1e-12))
+    return float(torch.stack(marks).mean())

@@ -1,0 +1,121 @@
+"""What makes a folded cloud look like the scene it came from: visibility, then colours. Nothing here is trained.
+
+Folding knows its members' visibility but not how the merged Gaussians hide one another; `calibrate` measures that and
+corrects opacities. A picture is then linear in the colours, so the best ones follow from a few steps of conjugate
+gradients against pictures of the uncut scene (`colors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from exgs_viewer.compress import scores
+from exgs_viewer.compress.fold import Folded
+from exgs_viewer.render import Renderer
+from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
+from exgs_viewer.settings import Report, quiet
+
+ROUNDS = 3
+"""Times that visibility is measured and corrected."""
+STEP, MOST = 0.7, 4.0
+"""Damping exponent of one correction, and the largest ratio that it believes."""
+OPACITY_MIN, OPACITY_MAX = 0.004, 0.99
+GROWTH = 1.5
+"""How much larger a Gaussian may become where its opacity cannot grow further."""
+ITERATIONS = 4
+"""Steps of conjugate gradients."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """Pictures of the uncut scene that a compressed one has to match."""
+
+    cameras: Sequence[Camera]
+    size: Size
+    pictures: Sequence[Tensor]
+    """[H, W, 3] in [0, 1] for each camera, over black."""
+
+
+def calibrate(folded: Folded, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> GaussianCloud:
+    """The cloud with opacities such that each Gaussian is as visible as its members were.
+
+    `cameras` are those that the members were seen with. What opacity cannot carry goes into the size.
+    """
+    cloud, start = folded.cloud, folded.cloud.scales
+    wanted = folded.wanted.to(cloud.device)
+    for turn in range(ROUNDS):
+        share = partial(_tell, report, turn / ROUNDS, 1 / ROUNDS, "Matching visibility")
+        weight = renderer.significance(cloud, cameras, scores.SCORING_SIZE, share).weight.to(cloud.device)
+        ratio = ((wanted + 1) / (weight + 1)).clamp(1 / MOST, MOST) ** STEP
+        opacity = cloud.opacities * ratio
+        growth = (opacity / OPACITY_MAX).clamp_min(1).sqrt()[:, None]
+        scales = torch.minimum(cloud.scales * growth, start * GROWTH)
+        cloud = cloud.replaced(opacities=opacity.clamp(OPACITY_MIN, OPACITY_MAX), scales=scales)
+    return cloud
+
+
+def colors(cloud: GaussianCloud, renderer: Renderer, exam: Exam, report: Report = quiet) -> GaussianCloud:
+    """The cloud with the constant colours that come nearest to the pictures of `exam`, by least squares.
+
+    Conjugate gradients on the normal equations A^T A x = A^T r of the change x of the colours, preconditioned with the
+    diagonal of what each Gaussian weighs, A^T 1.
+    """
+    passes = 1 + ITERATIONS
+
+    def told(number: int) -> Report:
+        return partial(_tell, report, number / passes, 1 / passes, "Matching colours")
+
+    residual, weight = _adjoint(cloud, renderer, exam, None, told(0))
+    diagonal = weight[:, None] + 1e-3
+    change = torch.zeros_like(residual)
+    scaled = residual / diagonal
+    direction, length = scaled, (residual * scaled).sum(0)
+    for number in range(1, passes):
+        turned, _ = _adjoint(cloud, renderer, exam, direction, told(number))
+        step = length / (direction * turned).sum(0).clamp_min(1e-20)
+        change, residual = change + step * direction, residual - step * turned
+        scaled = residual / diagonal
+        shorter = (residual * scaled).sum(0)
+        direction, length = scaled + shorter / length.clamp_min(1e-20) * direction, shorter
+    return with_constant_colors(cloud, constant_colors(cloud) + change)
+
+
+def constant_colors(cloud: GaussianCloud) -> Tensor:
+    """[N, 3]. The part of the colour that is the same from every side."""
+    return 0.5 + SH_C0 * cloud.sh[:, 0]
+
+
+def with_constant_colors(cloud: GaussianCloud, values: Tensor) -> GaussianCloud:
+    """The cloud with `constant_colors` values [N, 3], limited to [0, 1]."""
+    constant = (values.clamp(0, 1) - 0.5) / SH_C0
+    return cloud.replaced(sh=torch.cat([constant[:, None].float(), cloud.sh[:, 1:]], dim=1))
+
+
+def _adjoint(
+    cloud: GaussianCloud, renderer: Renderer, exam: Exam, values: Tensor | None, report: Report
+) -> tuple[Tensor, Tensor]:
+    """Sums over the exam's pictures: A^T (picture - A c) and A^T 1, or A^T A values where those are given."""
+    total = torch.zeros(len(cloud), 3, device=cloud.device)
+    weight = torch.zeros(len(cloud), device=cloud.device)
+    for number, (camera, wanted) in enumerate(zip(exam.cameras, exam.pictures, strict=True)):
+        report(number / len(exam.cameras), "")
+        answer = (lambda drawn: drawn) if values is not None else partial(missing, wanted)
+        found, seen = renderer.adjoint(cloud, camera, exam.size, answer, values)
+        total += found
+        weight += seen
+    return total, weight
+
+
+def missing(wanted: Tensor, drawn: Tensor) -> Tensor:
+    """What a picture lacks; a display shows no more than 1."""
+    return wanted.to(drawn.device) - drawn.clamp(max=1)
+
+
+def _tell(report: Report, start: float, length: float, words: str, fraction: float, _: str) -> None:
+    report(start + length * fraction, words)

@@ -1,0 +1,14 @@
+"""The `lite` preset as Restorer: our own small painter, trained from nothing, for CPUs too."""
+
+from __future__ import annotations
+
+from exgs_viewer.restore.painting import PainterRestorer
+
+
+def open() -> PainterRestorer:
+    """The painter in the first of weights.folders("lite"). Raises WeightsError where there is none or it is damaged."""
+    from exgs_viewer.restore import weights
+
+    folder = weights.find("lite")
+    painter = weights.placed(weights.load_painter(folder))
+    return PainterRestorer(painter, "lite", "Restored (GaussPainter lite)")

@@ -1,0 +1,168 @@
+"""A painter as Restorer: any size of picture, tile by tile, dropped between parts once nobody wants it.
+
+Pictures are padded on the right and at the bottom to a lattice of LATTICE pixels, so that the same pixel meets the
+same cell of the latent whatever the window's size. Sides above TILE are cut into overlapping tiles that fade into each
+other, which bounds the memory.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from exgs_viewer.restore import NO_HINTS, Hints, Stale, never
+from exgs_viewer.restore.inpaint import InpaintRestorer
+from exgs_viewer.settings import RestoreSettings
+
+if TYPE_CHECKING:  # diffusers takes two seconds to import; tables and tests of values need not wait for it.
+    from exgs_viewer.restore.painter import Frames, Painter
+
+LATTICE = 32
+"""Pixels: a latent cell times what the UNets of both presets halve on their way down."""
+LEAST = 64
+"""Pixels that the shorter side is padded to at least: the UNet's coarsest level must hold more than one cell."""
+TILE = 768
+"""Longest side that is painted at once, pixels."""
+OVERLAP = 64
+"""Pixels over which neighbouring tiles fade into each other."""
+USUAL_RETENTION = 0.1
+"""Taken where nobody says how much was kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class PainterRestorer:
+    """Restorer with a trained painter."""
+
+    painter: Painter
+    """In evaluation mode, on the device and in the precision that it works in."""
+    name: str
+    label: str
+
+    @torch.no_grad()
+    def restore(
+        self,
+        image: Tensor,
+        alpha: Tensor,
+        settings: RestoreSettings,
+        stale: Stale = never,
+        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        hints: Hints = NO_HINTS,
+    ) -> Tensor | None:
+        """See Restorer. Where the hints say that nothing was left out, the picture comes back as it is."""
+        if hints.retention == 1 or settings.strength == 0:
+            return image
+        behind = image.new_tensor(background)
+        color = image - (1 - alpha[..., None]) * behind
+        fill = _filled(color, alpha, stale)
+        if fill is None:
+            return None
+        shown = _filled(image, alpha, stale, background) if behind.any() else fill
+        painted = None if shown is None else self._painted(frames(color, fill, alpha, hints), stale)
+        if painted is None:
+            return None
+        # What the painter changed is added to the fill over the real background, which it never sees.
+        restored = shown + (painted.to(image) - fill)
+        return (image + settings.strength * (restored - image)).clamp(0, 1)
+
+    def _painted(self, whole: Frames, stale: Stale) -> Tensor | None:
+        """[H, W, 3] over black; None once stale."""
+        height, width = whole.color.shape[2:]
+        total, weight = whole.color.new_zeros(3, height, width), whole.color.new_zeros(height, width)
+        for window in tiles(height, width):
+            painted = self._tile(whole, window, stale)
+            if painted is None:
+                return None
+            share = fade(window, (height, width)).to(painted)
+            total[(..., *window)] += painted * share
+            weight[window] += share
+        return (total / weight).permute(1, 2, 0)
+
+    def _tile(self, whole: Frames, window: tuple[slice, slice], stale: Stale) -> Tensor | None:
+        """[3, h, w] of one window, asking between encoder, UNet and decoder whether it is still wanted."""
+        painter, first = self.painter, next(self.painter.parameters())
+        part = _part(whole, window, first)
+        if stale():
+            return None
+        latent, skips = painter.encode(part)
+        if stale():
+            return None
+        latent = painter.denoise(latent, part)
+        if stale():
+            return None
+        height, width = (side.stop - side.start for side in window)
+        picture = painter.decode(latent, skips)[0, :, :height, :width].to(whole.color)
+        # The fill is added in full precision: where the painter has nothing to say, not a bit of it changes.
+        return whole.fill[0][(..., *window)] + picture if painter.config.residual else picture
+
+
+def frames(color: Tensor, fill: Tensor, alpha: Tensor, hints: Hints) -> Frames:
+    """One picture [H, W, 3] over black and what is known of it, as the network takes it."""
+    from exgs_viewer.restore.painter import Frames
+
+    depth = (alpha > 0).to(alpha) / 2 if hints.depth is None else relative_depth(hints.depth)
+    retention = USUAL_RETENTION if hints.retention is None else hints.retention
+    pictures = (part.movedim(2, 0)[None] for part in (color, fill))
+    return Frames(*pictures, alpha[None, None], depth[None, None].to(alpha), color.new_tensor([retention]))
+
+
+def relative_depth(depth: Tensor) -> Tensor:
+    """[H, W] in [0, 1): distance d as d / (d + median); 0 where nothing is."""
+    solid = depth > 0
+    middle = depth[solid].median() if solid.any() else depth.new_ones(())
+    return depth / (depth + middle)
+
+
+def tiles(height: int, width: int) -> list[tuple[slice, slice]]:
+    """Windows that cover the picture, each at most TILE on a side and beginning on the lattice."""
+    return [(y, x) for y in _spans(height) for x in _spans(width)]
+
+
+def fade(window: tuple[slice, slice], size: tuple[int, int]) -> Tensor:
+    """[h, w] > 0. Weight of a tile: 1 inside, falling where another tile overlaps it."""
+    down, along = (_ramp(span, length) for span, length in zip(window, size, strict=True))
+    return down[:, None] * along
+
+
+def _spans(length: int) -> list[slice]:
+    if length <= TILE:
+        return [slice(0, length)]
+    count = math.ceil((length - OVERLAP) / (TILE - OVERLAP))
+    step = (length - TILE) / (count - 1)
+    starts = [math.ceil(step * number / LATTICE) * LATTICE for number in range(count)]
+    return [slice(start, min(start + TILE, length)) for start in starts]
+
+
+def _ramp(span: slice, length: int) -> Tensor:
+    """Linear over OVERLAP pixels at each end that is not the picture's own."""
+    size = span.stop - span.start
+    place = torch.arange(size) + 0.5
+    rise = place / OVERLAP if span.start > 0 else torch.ones(size)
+    fall = (size - place) / OVERLAP if span.stop < length else torch.ones(size)
+    return torch.minimum(rise, fall).clamp(max=1)
+
+
+def _part(whole: Frames, window: tuple[slice, slice], like: Tensor) -> Frames:
+    """A window of all pictures, padded to the lattice with its outermost pixels, as `like` in device and type."""
+    from exgs_viewer.restore.painter import Frames
+
+    height, width = (side.stop - side.start for side in window)
+    down, along = (max(LEAST, side + -side % LATTICE) - side for side in (height, width))
+
+    def cut(picture: Tensor) -> Tensor:
+        padded = F.pad(picture[(..., *window)], (0, along, 0, down), mode="replicate")
+        return padded.to(like.device, like.dtype).contiguous(memory_format=torch.channels_last)
+
+    pictures = (cut(picture) for picture in (whole.color, whole.fill, whole.alpha, whole.depth))
+    return Frames(*pictures, whole.retention.to(like.device))
+
+
+def _filled(
+    image: Tensor, alpha: Tensor, stale: Stale, background: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> Tensor | None:
+    """The gated push-pull fill at full strength."""
+    return InpaintRestorer().restore(image, alpha, RestoreSettings(), stale, background)

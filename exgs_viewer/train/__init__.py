@@ -1,0 +1,9 @@
+"""Training: scenes made by code -> pairs of pictures -> a painter.
+
+scenes.py (of matter.py, textures.py)  a number -> a scene of dense Gaussians with real texture
+pairs.py                               scene -> (compressed render, uncut render) on the disk, of every VARIANT
+data.py                                pairs on the disk -> batches of crops
+losses.py                              how far a painted picture is from the uncut one
+painter.py (with state.py)             the loop: stages, checkpoints, curves, sample sheets
+validate.py                            PSNR and SSIM on views that were held out
+"""

@@ -1,0 +1,193 @@
+"""Train GaussPainter: autoencode uncut pictures first, then paint compressed ones, kill and resume at will.
+
+    RUN/state.safetensors   weights, their average, the optimiser; replaced whole
+    RUN/curve.csv           the loss and its terms; validation.csv: PSNR and SSIM on held-out crops
+    RUN/samples/            sheets of PNG: compressed, painted, uncut
+    RUN/painter/            the averaged weights as the viewer loads them
+
+A run is fixed by its options and pairs: step n draws its batch from (seed, n) alone, so that a resumed run goes the way
+the uninterrupted one would have gone.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
+
+from exgs_viewer import images
+from exgs_viewer.restore.painter import PRESETS, Painted, Painter
+from exgs_viewer.restore.weights import has_bfloat16, write_painter
+from exgs_viewer.settings import Report, quiet
+from exgs_viewer.train.data import Batch, PairSet, clean
+from exgs_viewer.train.losses import batch_psnr, terms, total
+from exgs_viewer.train.options import Options
+from exgs_viewer.train.state import Average, append_row, cut_rows, load_state, save_state
+from exgs_viewer.train.validate import validate
+
+STATE, CURVE, JUDGED = "state.safetensors", "curve.csv", "validation.csv"
+
+
+class Run:
+    """One training run: network, average, optimiser, and the step at which they are."""
+
+    def __init__(self, folder: Path, pairs: PairSet, options: Options) -> None:
+        torch.manual_seed(options.seed)
+        self.folder, self.pairs, self.options = Path(folder), pairs, options
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.painter = Painter(PRESETS[options.preset]).to(self.device, memory_format=torch.channels_last)
+        self.average = Average(self.painter, options.decay)
+        self.optimizer = torch.optim.AdamW(
+            self.painter.parameters(), lr=options.rate, weight_decay=options.weight_decay, fused=True
+        )
+        self.step, self.seconds = 0, 0.0
+        if (self.folder / STATE).exists():
+            about = load_state(self.folder / STATE, self.painter, self.average, self.optimizer)
+            self.step, self.seconds = about["step"], about["seconds"]
+        for name in (CURVE, JUDGED):
+            cut_rows(self.folder / name, self.step)
+
+    def advance(self) -> dict[str, float]:
+        """One step; its loss, terms and PSNR before and after."""
+        options, share = self.options, self.step / self.options.steps
+        random = np.random.default_rng([options.seed, self.step])
+        large = share >= 2 / 3
+        size = max(1, options.batch // 3) if large else options.batch
+        batch = self.pairs.batch(size, options.crop * (2 if large else 1), random).to(self.device)
+        if self.step == self.options.autoencode and self.step > 0:
+            self._begin_to_paint()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_at(self.step, options)
+        found, picture = self._painted(batch) if self.step >= self.options.autoencode else self._autoencoded(batch)
+        loss = total(found, options.losses)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.painter.parameters(), options.clip)
+        self.optimizer.step()
+        self.average.update(self.painter)
+        self.step += 1
+        return {
+            "loss": loss.item(),
+            **{name: value.item() for name, value in found.items()},
+            "norm": norm.item(),
+            "psnr_in": batch_psnr(batch.frames.color, batch.target).mean().item(),
+            "psnr_out": batch_psnr(picture, batch.target).mean().item(),
+        }
+
+    def _autoencoded(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Encoder and decoder without skips, so that the latent comes to mean the picture."""
+        with autocast(self.device):
+            latent, _ = self.painter.encode(clean(batch).frames)
+            picture = 0.5 + self.painter.decode(latent)
+        painted = Painted(picture.float(), latent.float())
+        found = terms(painted, batch.target, None)
+        # Nothing else would keep the latent at the size that the noise schedule is made for.
+        found["latent"] = (painted.latent.square().mean() - 1).square()
+        return found, painted.picture.detach()
+
+    def _painted(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        with autocast(self.device):
+            wanted = self._wanted_latent(batch)
+            painted = self.painter(batch.frames)
+        painted = Painted(painted.picture.float(), painted.latent.float())
+        return terms(painted, batch.target, wanted.float()), painted.picture.detach()
+
+    @torch.no_grad()
+    def _wanted_latent(self, batch: Batch) -> Tensor:
+        """The uncut picture's latent by the averaged weights: a target that does not run away from itself."""
+        prefix, layers = "vae.encoder.layers.", self.painter.vae.encoder.layers
+        weights = {name: value for name, value in self.average.weights.items() if name.startswith(prefix)}
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+        seen = pixel_unshuffle(
+            clean(batch).frames.channels(self.painter.config.inputs), self.painter.config.pixel_shuffle
+        )
+        return torch.func.functional_call(layers, weights, (seen,))
+
+    def _begin_to_paint(self) -> None:
+        """From now on the decoder's output is what the fill lacks: at first nothing."""
+        self.painter.silence()
+        last = self.painter.vae.decoder.layers[-1]
+        for value in last.parameters():
+            self.optimizer.state.pop(value, None)
+        for name, value in last.named_parameters():
+            number = len(self.painter.vae.decoder.layers) - 1
+            self.average.weights[f"vae.decoder.layers.{number}.{name}"].copy_(value.detach())
+
+    def save(self) -> None:
+        about = {"step": self.step, "seconds": self.seconds, "options": asdict(self.options)}
+        save_state(self.folder / STATE, self.painter, self.average, self.optimizer, about)
+
+    def judge(self) -> None:
+        """Validate the averaged weights, write a sheet and the weights as the viewer loads them."""
+        judged = Painter(self.painter.config).to(self.device, memory_format=torch.channels_last).eval()
+        self.average.lend(judged)
+        result, sheet = validate(judged, self.pairs.held_out(self.options.judged), self.device)
+        append_row(self.folder / JUDGED, {"step": self.step, "pairs": len(self.pairs), **result})
+        images.write_png(self.folder / "samples" / f"{self.step:07d}.png", sheet)
+        write_painter(self.folder / "painter", judged, {"step": self.step, **result})
+
+
+def train(folder: Path, pairs: PairSet, options: Options, report: Report = quiet) -> Run:
+    """Train up to `options.steps`, going on from what lies in `folder`; a polite signal saves and ends it."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    run = Run(folder, pairs, options)
+    asked = _until_asked()
+    started, saved, sums, rows = time.monotonic(), time.monotonic(), {}, 0
+    before = run.seconds
+    while run.step < options.steps and not asked():
+        row = run.advance()
+        rows += 1
+        sums = {name: sums.get(name, 0.0) + value for name, value in row.items()}
+        run.seconds = before + time.monotonic() - started
+        if run.step % options.tell_every == 0:
+            means = {name: value / rows for name, value in sums.items()}
+            append_row(run.folder / CURVE, _row(run, means))
+            report(run.step / options.steps, f"step {run.step}: {means['psnr_in']:.2f} -> {means['psnr_out']:.2f} dB")
+            sums, rows = {}, 0
+        if run.step % options.judge_every == 0:
+            if run.step > options.autoencode:
+                run.judge()
+            run.pairs = run.pairs.again()
+        if time.monotonic() - saved > options.save_every:
+            run.save()
+            saved = time.monotonic()
+    run.save()
+    return run
+
+
+def _row(run: Run, means: dict[str, float]) -> dict[str, float]:
+    names = ("loss", "charbonnier", "square", "ssim", "gradient", "latent", "norm", "psnr_in", "psnr_out")
+    rate = rate_at(run.step - 1, run.options)
+    return {"step": run.step, "seconds": run.seconds, "rate": rate, **{name: means.get(name, 0.0) for name in names}}
+
+
+def rate_at(step: int, options: Options) -> float:
+    """Learning rate: a linear warm-up, a plateau, then a cosine down to a hundredth."""
+    if step < options.warm_up:
+        return options.rate * (step + 1) / options.warm_up
+    fall = options.plateau * options.steps
+    done = min(1.0, max(0.0, (step - fall) / max(1.0, options.steps - fall)))
+    return options.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def autocast(device: torch.device) -> AbstractContextManager:
+    """Mixed precision where the hardware has it."""
+    return torch.autocast(device.type, torch.bfloat16) if has_bfloat16(device) else nullcontext()
+
+
+def _until_asked() -> Callable[[], bool]:
+    """Answers True once SIGTERM or SIGINT came; the step at hand is finished and saved first."""
+    came: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, _: came.append(caught))
+    return lambda: bool(came)

@@ -1,0 +1,118 @@
+"""Calibration, colours and the short fit bring a small copy nearer to its scene; the guard sees to it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from exgs_viewer.compress.fold import Folded
+from exgs_viewer.compress.guard import EXAM_SIZE, HELD_OUT, quality, take_pictures
+from exgs_viewer.compress.polish import Exam, calibrate, colors, constant_colors, with_constant_colors
+from exgs_viewer.compress.refine import refine
+from exgs_viewer.errors import Cancelled
+from exgs_viewer.render import open_renderer
+from exgs_viewer.scene.camera import look_at
+from exgs_viewer.settings import RenderSettings
+from tests.conftest import random_cloud
+
+CAMERAS = [look_at((3 * x, -0.4, 3 * z), (0, 0, 0), (0, -1, 0)) for x, z in ((0, -1), (1, 0), (0, 1), (-1, 0))]
+SIZE = (64, 48)
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    return open_renderer("cpu")
+
+
+@pytest.fixture(scope="module")
+def cloud():
+    return random_cloud(300, seed=2, sh_degree=1)
+
+
+@pytest.fixture(scope="module")
+def exam(renderer, cloud):
+    drawn = [renderer.render(cloud, camera, SIZE, RenderSettings()).color for camera in CAMERAS]
+    return Exam(CAMERAS, SIZE, drawn)
+
+
+def test_wrong_colors_are_found_again(renderer, cloud, exam):
+    grey = with_constant_colors(cloud, torch.full((300, 3), 0.5))
+    assert quality(grey, renderer, exam) < 27
+    found = colors(grey, renderer, exam)
+    assert quality(found, renderer, exam) > quality(grey, renderer, exam) + 6
+    assert found.sh[:, 1:].equal(cloud.sh[:, 1:]) and found.opacities.equal(cloud.opacities)
+
+
+def test_conjugate_gradients_find_what_a_dense_solver_finds(renderer):
+    """A scene of few Gaussians, its blending weights written out as a matrix, solved by torch.linalg."""
+    few = random_cloud(6, seed=5, sh_degree=0)
+    few = few.replaced(scales=few.scales * 6, opacities=few.opacities * 0.3 + 0.1)
+    other = with_constant_colors(few, torch.rand(6, 3, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3)
+    wanted = [renderer.render(other, camera, SIZE, RenderSettings()).color for camera in CAMERAS]
+    columns = []
+    for i in range(6):
+        seen, one = [], torch.eye(6)[:, i : i + 1].expand(6, 3)
+        for camera in CAMERAS:
+            renderer.adjoint(
+                few, camera, SIZE, lambda drawn, seen=seen: seen.append(drawn[..., 0].clone()) or drawn, one
+            )
+        columns.append(torch.cat([picture.flatten() for picture in seen]))
+    right = torch.cat([picture.reshape(-1, 3) for picture in wanted])
+    solved = torch.linalg.lstsq(torch.stack(columns, 1), right).solution
+    found = colors(with_constant_colors(few, torch.full((6, 3), 0.5)), renderer, Exam(CAMERAS, SIZE, wanted))
+    assert_close(constant_colors(found), solved, rtol=0, atol=0.03)
+
+
+def test_calibration_gives_each_gaussian_the_weight_that_is_wanted(renderer, cloud):
+    seen = renderer.significance(cloud, CAMERAS, (480, 360)).weight
+    dim = Folded(cloud.replaced(opacities=cloud.opacities * 0.5), seen)
+    corrected = calibrate(dim, renderer, CAMERAS)
+    errors = [
+        (renderer.significance(each, CAMERAS, (480, 360)).weight - seen).abs().sum() for each in (dim.cloud, corrected)
+    ]
+    assert errors[1] < 0.35 * errors[0]
+
+
+def test_what_opacity_cannot_carry_goes_into_the_size_within_bounds(renderer, cloud):
+    seen = renderer.significance(cloud, CAMERAS, (480, 360)).weight
+    corrected = calibrate(Folded(cloud, 100 * seen), renderer, CAMERAS)
+    growth = corrected.scales / cloud.scales
+    assert growth.min() >= 1 and growth.max() <= 1.5 + 1e-5 and growth.max() > 1.4
+    assert corrected.opacities.max() <= 0.99
+
+
+def test_a_short_fit_mends_a_disturbed_scene(renderer, cloud, exam):
+    generator = torch.Generator().manual_seed(3)
+    disturbed = cloud.replaced(
+        means=cloud.means + 0.02 * torch.randn(300, 3, generator=generator),
+        scales=cloud.scales * torch.exp(0.3 * torch.randn(300, 3, generator=generator)),
+        opacities=(cloud.opacities * 0.8).clamp(0.01, 0.99),
+    )
+    mended = refine(disturbed, renderer, exam)
+    assert quality(mended, renderer, exam) > quality(disturbed, renderer, exam) + 1
+    assert_close(mended.quats.norm(dim=1), torch.ones(300))
+
+
+def test_a_fit_leaves_alone_what_is_right_already(renderer, cloud, exam):
+    assert quality(refine(cloud, renderer, exam), renderer, exam) > 45
+
+
+@pytest.mark.parametrize("work", [colors, refine])
+def test_work_can_be_cancelled(renderer, cloud, exam, work):
+    def report(fraction, text):
+        assert 0 <= fraction <= 1
+        if fraction > 0.4:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        work(cloud, renderer, exam, report)
+
+
+def test_what_judges_was_never_learnt_from(renderer, cloud):
+    many = [look_at((3, 0.1 * i, 3), (0, 0, 0), (0, -1, 0)) for i in range(2 * HELD_OUT)]
+    pictures = take_pictures(cloud, many, 0, renderer)
+    assert len(pictures.exam.cameras) == 2 and not set(pictures.exam.cameras) & set(pictures.study.cameras)
+    assert pictures.exam.pictures[0].shape == (EXAM_SIZE[1], EXAM_SIZE[0], 3)
+    few = take_pictures(cloud, many[:3], 0, renderer)
+    assert few.exam.cameras == few.study.cameras == tuple(many[:3])

@@ -1,0 +1,231 @@
+"""A painter as restorer: any size, tile by tile, dropped when stale, and nothing changed where nothing was cut."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.testing import assert_close
+
+from exgs_viewer import pipeline
+from exgs_viewer.errors import WeightsError
+from exgs_viewer.render import open_renderer
+from exgs_viewer.restore import RESTORERS, Hints, open_restorer, weights
+from exgs_viewer.restore.inpaint import InpaintRestorer
+from exgs_viewer.restore.painting import OVERLAP, TILE, PainterRestorer, fade, tiles
+from exgs_viewer.restore.painting import frames as as_frames
+from exgs_viewer.restore.weights import CONFIG, WEIGHTS, load_painter, write_painter
+from exgs_viewer.settings import RenderSettings, RestoreSettings
+from tests.conftest import random_cloud
+from tests.restore.test_painter import SMALL, frames, painter, stirred
+
+FULL = RestoreSettings(restorer="lite")
+HINTS = Hints(retention=0.1)
+
+
+@pytest.fixture(scope="module")
+def lite() -> PainterRestorer:
+    """A small painter that changes pictures somehow."""
+    return PainterRestorer(stirred(painter(SMALL)).requires_grad_(False), "lite", "Restored (test)")
+
+
+def torn(height: int, width: int, seed: int = 0):
+    """[H, W, 3] and [H, W]. A picture over black with holes."""
+    random = torch.Generator().manual_seed(seed)
+    alpha = (torch.rand(height, width, generator=random) > 0.2).float()
+    return torch.rand(height, width, 3, generator=random) * alpha[..., None], alpha
+
+
+def test_an_untrained_painter_is_the_push_pull_fill():
+    image, alpha = torn(90, 130)
+    restored = PainterRestorer(painter(SMALL), "lite", "").restore(image, alpha, FULL, hints=HINTS)
+    assert_close(restored, InpaintRestorer().restore(image, alpha, FULL), rtol=0, atol=1e-6)
+
+
+def test_a_picture_of_everything_comes_back_bit_by_bit(lite):
+    image, alpha = torn(64, 64)
+    assert torch.equal(lite.restore(image, alpha, FULL, hints=Hints(retention=1.0)), image)
+    assert not torch.equal(lite.restore(image, alpha, FULL, hints=Hints(retention=0.99)), image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 40), (64, 96), (65, 31)])
+def test_any_size_gives_a_picture_and_leaves_the_inputs_alone(lite, size):
+    image, alpha = torn(*size)
+    before = image.clone(), alpha.clone()
+    restored = lite.restore(image, alpha, FULL, hints=HINTS)
+    assert restored.shape == image.shape and restored.min() >= 0 and restored.max() <= 1
+    assert torch.equal(restored, lite.restore(image, alpha, FULL, hints=HINTS))
+    assert torch.equal(image, before[0]) and torch.equal(alpha, before[1])
+
+
+def test_a_wider_window_does_not_shift_the_lattice(monkeypatch):
+    """Far from what was added, the same pixels are painted the same way: convolutions see no size."""
+    image, alpha = torn(64, 256)
+    network = painter(replace(SMALL, mask_mode="none"))
+    torch.nn.init.normal_(network.vae.decoder.layers[-1].weight, std=0.01)
+    monkeypatch.setattr(network, "denoise", lambda latent, frames: latent)  # GroupNorm and attention see everything
+    restorer = PainterRestorer(network, "lite", "")
+    whole = restorer._painted(as_frames(image, image, alpha, HINTS), lambda: False)
+    part = restorer._painted(as_frames(image[:, :192], image[:, :192], alpha[:, :192], HINTS), lambda: False)
+    assert_close(whole[:, :96], part[:, :96], rtol=0, atol=1e-5)
+    assert (whole[:, :96] - image[:, :96]).abs().max() > 1e-3
+
+
+def test_strength_blends_between_the_picture_and_its_restoration(lite):
+    image, alpha = torn(64, 96)
+    none, half, full = (
+        lite.restore(image, alpha, replace(FULL, strength=share), hints=HINTS) for share in (0.0, 0.5, 1.0)
+    )
+    assert torch.equal(none, image)
+    inside = (full > 0) & (full < 1)  # elsewhere it was clamped
+    assert_close(half[inside], ((image + full) / 2)[inside], rtol=0, atol=1e-6)
+
+
+def test_depth_and_retention_reach_the_painter(lite):
+    image, alpha = torn(64, 96)
+    plain = lite.restore(image, alpha, FULL, hints=HINTS)
+    assert not torch.equal(plain, lite.restore(image, alpha, FULL, hints=Hints(retention=0.02)))
+    deep = torch.linspace(1, 9, 96).expand(64, 96)
+    assert not torch.equal(plain, lite.restore(image, alpha, FULL, hints=Hints(deep, 0.1)))
+
+
+def test_the_background_is_none_of_the_painter_s_business(lite):
+    whole, alpha = torn(64, 96)
+    blue = torch.tensor([0.1, 0.2, 0.6])
+    over_blue = whole + (1 - alpha[..., None]) * blue
+    black = lite.restore(whole, alpha, FULL, hints=HINTS)
+    fill = InpaintRestorer()
+    change = black - fill.restore(whole, alpha, FULL)
+    colored = lite.restore(over_blue, alpha, FULL, background=tuple(blue.tolist()), hints=HINTS)
+    expected = fill.restore(over_blue, alpha, FULL, background=tuple(blue.tolist())) + change
+    inside = (black > 0) & (black < 1) & (colored > 0) & (colored < 1)
+    assert_close(colored[inside], expected[inside], rtol=0, atol=1e-4)
+
+
+def test_a_stale_request_ends_between_any_two_parts(lite):
+    image, alpha = torn(64, 96)
+    asked = []
+    assert lite.restore(image, alpha, FULL, lambda: bool(asked.append(1)), hints=HINTS) is not None
+    questions = len(asked)
+    for patience in (0, questions - 3, questions - 2, questions - 1):
+        asked.clear()
+        assert lite.restore(image, alpha, FULL, lambda p=patience: asked.append(1) or len(asked) > p) is None
+        assert len(asked) == patience + 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (768, 768), (769, 100), (1080, 1920), (2160, 3840)])
+def test_tiles_cover_the_picture_and_fade_into_each_other(size):
+    total, most = torch.zeros(size), 0
+    for window in tiles(*size):
+        share = fade(window, size)
+        assert share.min() > 0 and max(share.shape) <= TILE
+        total[window] += share
+        most = max(most, share.numel())
+        assert all(side.start % 32 == 0 for side in window)
+    assert total.min() > 0.9 or min(size) > TILE
+    assert total.min() > 0 and most <= TILE * TILE
+
+
+def test_neighbouring_tiles_overlap_enough():
+    for length in range(TILE + 1, 3 * TILE, 7):
+        spans = [window[1] for window in tiles(10, length)]
+        assert spans[0].start == 0 and spans[-1].stop == length
+        assert all(b.start <= a.stop - OVERLAP + 32 for a, b in pairwise(spans))
+
+
+def test_tiles_meet_without_a_seam():
+    """An untrained painter gives its fill back, so the blend of tiles must be the fill everywhere."""
+    image, alpha = torn(40, TILE + 200)
+    restored = PainterRestorer(painter(SMALL), "lite", "").restore(image, alpha, FULL, hints=HINTS)
+    assert_close(restored, InpaintRestorer().restore(image, alpha, FULL), rtol=0, atol=1e-5)
+
+
+def test_the_pipeline_tells_what_is_known(camera):
+    heard = {}
+
+    class Listener:
+        def restore(self, image, alpha, settings, stale, background, hints):
+            heard["hints"] = hints
+            return image
+
+    output = open_renderer("reference").render(random_cloud(20), camera, (16, 8), RenderSettings())
+    pipeline.restore(output, Listener(), FULL, retention=0.2)
+    assert heard["hints"].retention == 0.2 and heard["hints"].depth is output.depth
+
+
+def test_weights_come_back_to_half_precision(tmp_path):
+    network = stirred(painter(SMALL))
+    write_painter(tmp_path, network, {"step": 3})
+    again = load_painter(tmp_path)
+    assert again.config == network.config and not again.training
+    for name, value in network.state_dict().items():
+        assert_close(again.state_dict()[name], value.half().float(), rtol=0, atol=0)
+    assert_close(again(frames()).picture, network.half().float()(frames()).picture)
+
+
+def test_low_rank_changes_are_merged_at_loading(tmp_path):
+    network = stirred(painter(SMALL))
+    write_painter(tmp_path, network, {"lora_scale": 2.0})
+    stored = load_file(tmp_path / WEIGHTS)
+    down, up = torch.randn(4, 32, 3, 3) * 0.1, torch.randn(32, 4, 1, 1) * 0.1
+    lora = {"vae_lora.layers.2.conv.0.lora_A.weight": down, "vae_lora.layers.2.conv.0.lora_B.weight": up}
+    save_file({**stored, **lora}, tmp_path / WEIGHTS)
+    convolution = load_painter(tmp_path).vae.decoder.layers[2].conv[0]
+    seen = torch.randn(1, 32, 8, 8)
+    plain = network.vae.decoder.layers[2].conv[0]
+    two_steps = torch.nn.functional.conv2d(torch.nn.functional.conv2d(seen, down, padding=1), up)
+    assert_close(convolution(seen), plain(seen) + 2 * two_steps, rtol=0, atol=5e-3)
+    save_file({**stored, "vae_lora.layers.99.lora_A.weight": down}, tmp_path / WEIGHTS)
+    with pytest.raises(WeightsError, match="belongs to nothing"):
+        load_painter(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda folder: (folder / CONFIG).unlink(), "no such file"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "no such file"),
+        (lambda folder: (folder / CONFIG).write_text("[]"), "configuration"),
+        (lambda folder: (folder / CONFIG).write_text('{"version": 2}'), "configuration"),
+        (lambda folder: _told(folder, newer=1), "newer version, with newer"),
+        (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:999]), "damaged or cut short"),
+        (lambda folder: _changed(folder, lambda t: t.pop("prompt_embeds")), "prompt_embeds is missing"),
+        (lambda folder: _changed(folder, lambda t: t.update(prompt_embeds=torch.ones(2))), r"\(2,\) instead of"),
+        (lambda folder: _changed(folder, lambda t: t.update(other=torch.ones(2))), "holds other"),
+    ],
+)
+def test_every_fault_of_the_weights_is_told(tmp_path, harm, said):
+    write_painter(tmp_path, painter(SMALL), {})
+    harm(tmp_path)
+    with pytest.raises(WeightsError, match=said):
+        load_painter(tmp_path)
+
+
+def _changed(folder, change):
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def _told(folder, **more):
+    (folder / CONFIG).write_text(json.dumps({**json.loads((folder / CONFIG).read_text()), **more}))
+
+
+def test_the_user_s_own_weights_come_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("EXGS_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(weights, "resource", lambda *parts: tmp_path / "shipped")
+    with pytest.raises(WeightsError, match="no weights of the painter 'lite'"):
+        open_restorer("lite")
+    write_painter(tmp_path / "shipped" / "lite", painter(SMALL), {})
+    assert weights.find("lite") == tmp_path / "shipped" / "lite"
+    write_painter(tmp_path / "lite", painter(SMALL), {})
+    assert weights.find("lite") == tmp_path / "lite"
+    restorer = open_restorer("lite")
+    assert restorer.name == "lite" and "lite" in restorer.label and set(RESTORERS) == {"inpaint", "lite", "sd-turbo"}
+    image, alpha = torn(64, 64)
+    filled = InpaintRestorer().restore(image, alpha, FULL)
+    assert_close(restorer.restore(image, alpha, FULL, hints=HINTS), filled, rtol=0, atol=1e-6)
