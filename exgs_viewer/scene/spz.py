@@ -1,4 +1,4 @@
-"""The .spz of Niantic, versions 2 and 3: a gzip of byte columns; 3 is written. Version 4 (zstd) is refused by name.
+"""The .spz of Niantic, what its bytes mean: versions 2 to 4 are read; 3, which every viewer knows, is written.
 
 Stored in a frame with x right, y up, z back; turned to x right, y down, z forward, as a .ply has it and as
 splat-transform reads it.
@@ -6,32 +6,22 @@ splat-transform reads it.
 
 from __future__ import annotations
 
-import gzip
 import math
-import struct
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from exgs_viewer.errors import SceneError
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.scene.float16 import frame_around, position_codes, spatial_order
 from exgs_viewer.scene.losses import counted, no_cameras, no_up, too_strong
 from exgs_viewer.scene.rotations import smallest_three
-from exgs_viewer.scene.rows import MAX_GAUSSIANS, Rows, allocate, finish, parts, settle
+from exgs_viewer.scene.rows import Rows, allocate, finish, parts, settle
+from exgs_viewer.scene.spz_file import Columns, Head, packed, unpacked
 from exgs_viewer.settings import Report, quiet, write_atomically
-
-HEADER = struct.Struct("<4sIIBBBB")
-MAX_RATIO = 1100
-"""Deflate cannot make anything smaller than this factor, so no honest file unpacks to more."""
-PIECE = 1 << 20
-"""Bytes unpacked at once."""
 
 TURN_POSITION = np.array([1, -1, -1], np.float32)
 TURN_SH = np.array([1, -1, -1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, -1, 1], np.float32)
@@ -49,47 +39,28 @@ COLOUR = 0.15
 """The byte of a constant coefficient c is 255 (0.15 c + 0.5)."""
 
 
-@dataclass(frozen=True)
-class Head:
-    """The 16 bytes at the start of the unpacked file."""
-
-    version: int
-    count: int
-    degree: int
-    """Of the spherical harmonics, 0 to 4."""
-    fraction: int
-    """Bits behind the point of a coordinate."""
-    flags: int
-    """1: trained with antialiasing."""
-
-    @property
-    def columns(self) -> dict[str, int]:
-        """Bytes per Gaussian of each attribute, in the order of the file."""
-        rotation = 4 if self.version >= 3 else 3
-        rest = 3 * ((self.degree + 1) ** 2 - 1)
-        return {"position": 9, "alpha": 1, "colour": 3, "scale": 3, "rotation": rotation, "rest": rest}
-
-
 def read(path: Path, report: Report = quiet) -> Scene:
     """Read a .spz. Raises SceneError where it is damaged or of a version not known here."""
     path = Path(path)
-    head, columns = _unpacked(path, report)
+    head, columns = unpacked(path, report)
     rows = allocate(path, head.count, min(head.degree, 3))
     for part in parts(0, head.count):
         report(0.5 + 0.5 * part.start / head.count, f"Reading {path.name}")
         _fill(rows, part, {name: column[part] for name, column in columns.items()}, head)
         settle(rows, part)
     cloud, dropped = finish(rows, path)
-    cut = ["Its colours have spherical harmonics of degree 4; degree 3 was kept."] if head.degree > 3 else []
+    notes = ["Its colours have spherical harmonics of degree 4; degree 3 was kept."] if head.degree > 3 else []
+    if head.version >= 4 and head.flags & 2:
+        notes.append("It has extensions, which this program does not know; they were skipped.")
     meta = {"version": head.version, "antialias": bool(head.flags & 1)}
-    return Scene(cloud, path, "spz", path.stat().st_size, warnings=(*cut, *dropped), meta=meta)
+    return Scene(cloud, path, "spz", path.stat().st_size, warnings=(*notes, *dropped), meta=meta)
 
 
 def write(path: Path, cloud: GaussianCloud, meta: dict[str, Any] | None = None, report: Report = quiet) -> int:
     """Write a .spz of version 3, neighbours in space together; returns its bytes. It keeps `meta["antialias"]`."""
     flags = int(bool((meta or {}).get("antialias")))
     head = Head(3, len(cloud), cloud.sh_degree, _fraction(cloud), flags)
-    write_atomically(Path(path), _zipped(head, cloud.to("cpu"), report))
+    write_atomically(Path(path), packed(head, _columns(head, cloud.to("cpu"), report)))
     return Path(path).stat().st_size
 
 
@@ -120,70 +91,18 @@ def _typical_size(cloud: GaussianCloud) -> float:
     return float(cloud.scales.median(dim=1).values.median())
 
 
-def _zipped(head: Head, cloud: GaussianCloud, report: Report) -> Iterator[bytes]:
-    """The bytes of the file: one attribute after the other, each along the Morton curve, where it packs better."""
+def _columns(head: Head, cloud: GaussianCloud, report: Report) -> Iterator[bytes]:
+    """One attribute after the other, each along the Morton curve, where neighbours are alike and pack better."""
     order = torch.from_numpy(spatial_order(position_codes(cloud, frame_around(cloud))))
-    packing = zlib.compressobj(wbits=31)
-    yield packing.compress(HEADER.pack(b"NGSP", head.version, head.count, head.degree, head.fraction, head.flags, 0))
-    columns, done = _columns(cloud, head), 0
+    coded, done = _coders(cloud, head), 0
     for name, width in head.columns.items():
         for part in parts(0, head.count if width else 0):
-            report(done / sum(head.columns.values()) / head.count, "Writing .spz")
-            yield packing.compress(columns[name](order[part]).tobytes())
+            report(done / head.bytes, "Writing .spz")
+            yield coded[name](order[part]).tobytes()
             done += width * (part.stop - part.start)
-    yield packing.flush()
 
 
-def _unpacked(path: Path, report: Report) -> tuple[Head, dict[str, np.ndarray]]:
-    """The head, and each attribute as [N, bytes] uint8."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file, gzip.GzipFile(fileobj=file) as unpacking:
-            _check_start(path, file.read(4))
-            file.seek(0)
-            head = _head(path, unpacking.read(HEADER.size), size)
-            data = bytearray()
-            total = head.count * sum(head.columns.values())
-            while len(data) < total and (piece := unpacking.read(min(PIECE, total - len(data)))):
-                data += piece
-                report(0.5 * len(data) / total, f"Unpacking {path.name}")
-            unpacking.read(1)  # only behind the last byte does gzip compare its checksum
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise SceneError(f"{path}: the .spz cannot be unpacked; it is damaged or was cut short.") from error
-    except OSError as error:
-        raise SceneError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    if len(data) < total:
-        raise SceneError(f"{path}: the file ends before its {head.count:,} Gaussians are complete.")
-    columns, start, values = {}, 0, np.frombuffer(data, np.uint8)
-    for name, width in head.columns.items():
-        columns[name] = values[start : start + head.count * width].reshape(head.count, width)
-        start += head.count * width
-    return head, columns
-
-
-def _check_start(path: Path, start: bytes) -> None:
-    if not start:
-        raise SceneError(f"{path}: the file is empty.")
-    if start == b"NGSP":
-        raise SceneError(f"{path}: .spz of version 4 is not known here; splat-transform makes a .ply of it.")
-    if start[:2] != b"\x1f\x8b":
-        raise SceneError(f"{path}: this is no .spz file.")
-
-
-def _head(path: Path, data: bytes, size: int) -> Head:
-    if len(data) < HEADER.size or data[:4] != b"NGSP":
-        raise SceneError(f"{path}: this is no .spz file.")
-    head = Head(*HEADER.unpack(data)[1:6])
-    if head.version not in (2, 3):
-        raise SceneError(f"{path}: .spz of version {head.version} is not known here; 2 and 3 are.")
-    if head.degree > 4 or head.fraction > 23:
-        raise SceneError(f"{path}: colours of degree {head.degree} or {head.fraction} bits of fraction make no sense.")
-    if head.count > min(MAX_GAUSSIANS, MAX_RATIO * size // sum(head.columns.values())):
-        raise SceneError(f"{path}: {head.count:,} Gaussians are promised, more than so small a file can hold.")
-    return head
-
-
-def _fill(rows: Rows, part: slice, block: dict[str, np.ndarray], head: Head) -> None:
+def _fill(rows: Rows, part: slice, block: Columns, head: Head) -> None:
     rows.means[part] = _positions(block["position"], head.fraction)
     rows.scales[part] = np.exp(block["scale"] / np.float32(16) + np.float32(LOG_SCALES[0]))
     rows.quats[part] = _smallest_three(block["rotation"]) if head.version >= 3 else _first_three(block["rotation"])
@@ -209,7 +128,7 @@ def _first_three(block: np.ndarray) -> np.ndarray:
     return np.concatenate([w, xyz], axis=1)
 
 
-def _columns(cloud: GaussianCloud, head: Head) -> dict[str, Callable[[torch.Tensor], np.ndarray]]:
+def _coders(cloud: GaussianCloud, head: Head) -> dict[str, Callable[[torch.Tensor], np.ndarray]]:
     """For each attribute, what makes its bytes [n, width] for the Gaussians at an index."""
 
     def take(values: torch.Tensor) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,14 @@ SIZE = (320, 180)
 
 def reopened(path: Path) -> GaussianCloud:
     """What splat-transform makes of a file."""
-    out = path.with_name("reopened.ply")
-    command = ["node", str(SPLAT_TRANSFORM), "-q", "-w", str(path), str(out)]
+    transform(path, path.with_name("reopened.ply"))
+    return open_scene(path.with_name("reopened.ply")).cloud
+
+
+def transform(source: Path, goal: Path, *options: str) -> None:
+    command = ["node", str(SPLAT_TRANSFORM), "-q", "-w", str(source), str(goal), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return open_scene(out).cloud
 
 
 def psnr(a: GaussianCloud, b: GaussianCloud, camera: Camera) -> float:
@@ -58,6 +62,18 @@ def test_one_gaussian_is_opened(tmp_path, suffix):
     save_scene(tmp_path / f"a{suffix}", cloud)
     found = reopened(tmp_path / f"a{suffix}")
     assert found.means == pytest.approx(cloud.means, abs=1e-3)
+
+
+@pytest.mark.parametrize("version", ["3", "4"])
+def test_we_read_a_spz_as_splat_transform_does(tmp_path, version):
+    if version == "4":
+        pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    save_scene(tmp_path / "a.ply", random_cloud(300))
+    transform(tmp_path / "a.ply", tmp_path / "a.spz", "--spz-version", version)
+    ours, theirs = open_scene(tmp_path / "a.spz"), reopened(tmp_path / "a.spz")
+    assert ours.meta["version"] == int(version)
+    for name in ("means", "scales", "quats", "sh"):
+        torch.testing.assert_close(getattr(ours.cloud, name), getattr(theirs, name), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.shared

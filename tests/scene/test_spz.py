@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import itertools
 import math
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -133,7 +136,8 @@ BROKEN = {
     "Gaussians missing": (lambda data: gzip.compress(data[:-1]), "before its 30 Gaussians are complete"),
     "version 1": (patched(4, b"\1"), "version 1 is not known"),
     "version 4 inside gzip": (patched(4, b"\4"), "version 4 is not known"),
-    "version 4": (lambda data: data, "version 4 is not known"),
+    "version 3 without gzip": (lambda data: data, "version 3 is not known"),
+    "version 5": (lambda data: data[:4] + b"\5" + data[5:], "version 5 is not known"),
     "no Gaussians": (patched(8, bytes(4)), "holds no Gaussians"),
     "absurd count": (patched(8, b"\xff\xff\xff\x7f"), "2,147,483,647 Gaussians are promised"),
     "absurd degree": (patched(12, b"\x09"), "make no sense"),
@@ -200,7 +204,7 @@ def test_what_is_written_is_what_the_description_of_the_format_says(tmp_path, de
     cloud = cloud.replaced(scales=cloud.scales.clamp_min(0.005), sh=cloud.sh.clamp(-0.99, 0.99))
     written = save_scene(tmp_path / "a.spz", cloud)
     assert written == Written((tmp_path / "a.spz").stat().st_size, ())
-    order = spatial_order(position_codes(cloud, frame_around(cloud)))
+    order = torch.from_numpy(spatial_order(position_codes(cloud, frame_around(cloud))))
     found = np.frombuffer(gzip.decompress((tmp_path / "a.spz").read_bytes()), np.uint8)
     wanted = np.frombuffer(unpacked(turned(cloud.take(order)), 3, degree), np.uint8)
     assert found[:16].tobytes() == wanted[:16].tobytes()
@@ -231,6 +235,62 @@ def test_what_a_spz_cannot_hold_is_said(tmp_path):
     assert "farther than 8,388,607" in far and small.startswith("7 of 300") and strong.startswith("5 of 300")
     means[0] = 9e5
     assert "places were rounded to 0.125" in save_scene(tmp_path / "a.spz", cloud.replaced(means=means)).warnings[0]
+
+
+def version_4(cloud: GaussianCloud, flags: int = 0, extensions: bytes = b"") -> bytes:
+    """The same columns as version 3, a zstd frame each, behind a head of 32 bytes and a table of their lengths."""
+    zstd = pytest.importorskip("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    data, n = unpacked(cloud, 3, cloud.sh_degree)[16:], len(cloud)
+    widths = [9, 1, 3, 3, 4] + [3 * (cloud.sh.shape[1] - 1)] * (cloud.sh_degree > 0)
+    ends = np.cumsum([0, *widths]) * n
+    streams = [zstd.compress(data[start:end]) for start, end in itertools.pairwise(ends)]
+    head = struct.pack("<4sIIBBBBI12x", b"NGSP", 4, n, cloud.sh_degree, BITS, flags, len(widths), 32 + len(extensions))
+    table = b"".join(struct.pack("<QQ", len(s), n * width) for s, width in zip(streams, widths, strict=True))
+    return head + extensions + table + b"".join(streams)
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+def test_version_4_is_read_as_version_3(tmp_path, degree):
+    cloud = random_cloud(90_000 if degree == 0 else 60, sh_degree=degree)  # the first is more than one piece
+    (tmp_path / "a.spz").write_bytes(version_4(cloud))
+    found, same = open_scene(tmp_path / "a.spz"), open_scene(saved(tmp_path / "b.spz", cloud))
+    assert (found.meta["version"], found.warnings) == (4, same.warnings)
+    for name in GaussianCloud.__dataclass_fields__:
+        assert torch.equal(getattr(found.cloud, name), getattr(same.cloud, name))
+
+
+def test_extensions_of_version_4_are_skipped_with_a_warning(tmp_path):
+    (tmp_path / "a.spz").write_bytes(version_4(random_cloud(20), flags=2, extensions=struct.pack("<III", 7, 4, 0)))
+    scene = open_scene(tmp_path / "a.spz")
+    assert len(scene.cloud) == 20 and "extensions" in scene.warnings[0]
+
+
+def test_damage_to_version_4_gives_one_sentence(tmp_path):
+    whole = version_4(random_cloud(30, sh_degree=1))
+    broken = {"cut in a stream": whole[:-5], "cut in the table": whole[:60], "cut in the head": whole[:18]}
+    broken["a stream too short"] = whole[:56] + struct.pack("<Q", 29) + whole[64:]
+    broken["a table beyond the end"] = whole[:16] + struct.pack("<I", 1 << 31) + whole[20:]
+    broken["a stream beyond the end"] = whole[:32] + struct.pack("<Q", 1 << 62) + whole[40:]
+    broken["absurd count"] = whole[:8] + b"\xff\xff\xff\x7f" + whole[12:]
+    for data in broken.values():
+        (tmp_path / "a.spz").write_bytes(data)
+        with pytest.raises(SceneError, match=r"a\.spz: .*(damaged|promised)"):
+            open_scene(tmp_path / "a.spz")
+    for place in range(0, len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x55
+        (tmp_path / "a.spz").write_bytes(damaged)
+        with contextlib.suppress(SceneError):  # nothing else may be raised
+            open_scene(tmp_path / "a.spz")
+
+
+def test_without_zstd_version_4_is_refused_with_what_to_do(tmp_path, monkeypatch):
+    name = "compression" if sys.version_info >= (3, 14) else "backports"
+    head = struct.pack("<4sIIBBBBI12x", b"NGSP", 4, 1, 0, BITS, 0, 5, 32)
+    (tmp_path / "a.spz").write_bytes(head + bytes(100))
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SceneError, match=r"a\.spz: .*needs the Python package backports\.zstd"):
+        open_scene(tmp_path / "a.spz")
 
 
 def test_antialiasing_is_kept(tmp_path):
