@@ -39,6 +39,7 @@ from exgs_viewer.terminal import answer, progress, timed
 
 if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
     from exgs_viewer.render import Renderer, RenderOutput
+    from exgs_viewer.restore import Restorer as OpenRestorer
     from exgs_viewer.scene import Scene
     from exgs_viewer.scene.camera import Camera
     from exgs_viewer.scene.cloud import GaussianCloud
@@ -265,7 +266,9 @@ class Render:
         with timed(seconds, "open"):
             scene = _opened(self.scene)
         from exgs_viewer.render import open_renderer
+        from exgs_viewer.restore import open_restorer
 
+        restorer = open_restorer(self.restore) if self.restore else None
         renderer, cloud = open_renderer(self.backend), scene.cloud
         if self.keep is not None:
             cloud = _compressed(scene, CompressionSettings(keep=self.keep), renderer, seconds)
@@ -273,7 +276,7 @@ class Render:
         with timed(seconds, "render"), progress() as report:
             for done, (path, camera) in enumerate(cameras.items()):
                 report(done / len(cameras), f"drawing {path.name}")
-                self._draw(path, renderer, cloud, camera)
+                self._draw(path, renderer, cloud, camera, restorer)
         return answer(
             self.json,
             {
@@ -305,7 +308,9 @@ class Render:
             raise ExgsError(f"{self.output}: {len(cameras)} pictures need a folder, or --index to choose one.")
         return dict.fromkeys([self.output], *cameras.values())
 
-    def _draw(self, path: Path, renderer: Renderer, cloud: GaussianCloud, camera: Camera) -> None:
+    def _draw(
+        self, path: Path, renderer: Renderer, cloud: GaussianCloud, camera: Camera, restorer: OpenRestorer | None
+    ) -> None:
         from exgs_viewer import images, pipeline
 
         output = pipeline.picture(
@@ -316,10 +321,8 @@ class Render:
         if self.mode == "depth":
             return images.write_gray16_png(path, *_nearness(output))
         color = output.color
-        if self.restore is not None:
-            from exgs_viewer.restore import open_restorer
-
-            color = pipeline.restore(output, open_restorer(self.restore), RestoreSettings())
+        if restorer is not None:
+            color = pipeline.restore(output, restorer, RestoreSettings(restorer=self.restore), retention=self.keep)
         return images.write_png(path, color)
 
 

@@ -66,7 +66,7 @@ class Measurer:
             output = pipeline.picture(done.cloud, view.camera, view.size, self.renderer, RenderSettings())
             reference = self.reference(number, done.cloud.sh_degree)
             for restorer, key in wanted.items():
-                image = self._finished(restorer, output)
+                image = self._finished(restorer, output, keep)
                 found[restorer].append(self.pool.submit(self._compared, image, reference))
                 if number in shown(self.case):
                     write_atomically(self.store.picture(key, number), encode_jpeg(image, JPEG_QUALITY))
@@ -95,10 +95,11 @@ class Measurer:
         settings = RenderSettings(sh_degree=sh_degree)
         return pipeline.picture(self.subject.cloud, view.camera, view.size, self.renderer, settings).color
 
-    def _finished(self, restorer: str, output: RenderOutput) -> Tensor:
+    def _finished(self, restorer: str, output: RenderOutput, keep: float) -> Tensor:
         if restorer == NO_RESTORER:
             return output.color
-        return pipeline.restore(output, self.restorers[restorer], RestoreSettings(restorer=restorer))
+        settings = RestoreSettings(restorer=restorer)
+        return pipeline.restore(output, self.restorers[restorer], settings, retention=keep)
 
     def _compared(self, image: Tensor, reference: Reference) -> tuple[float, float, float | None, float]:
         """PSNR, SSIM, LPIPS and FLIP."""
