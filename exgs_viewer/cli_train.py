@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from exgs_viewer.terminal import answer, progress
 from exgs_viewer.train.options import Options
@@ -112,10 +112,45 @@ class TrainPainter:
         return answer(False, {"run": str(self.run_folder), "steps": run.step, "seconds": run.seconds})
 
 
+@dataclass(frozen=True)
+class Validate:
+    """Hold a painter against pictures that training never sees: PSNR and SSIM before and after, by retention."""
+
+    pairs: Path
+    """Folder of pairs; the last tenth of each scene's views is held out."""
+    painter: Path | None = None
+    """Folder of the painter; without one, the lite that the viewer would load."""
+    crops: int = 200
+    """How many pictures to look at."""
+    sheet: Annotated[Path | None, arg(metavar="PNG")] = None
+    """Also write a sheet of compressed, painted and uncut pictures."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print one JSON object."""
+
+    def run(self) -> int:
+        import torch
+
+        from exgs_viewer import images
+        from exgs_viewer.restore import weights
+        from exgs_viewer.train.data import PairSet
+        from exgs_viewer.train.validate import validate
+
+        painter = weights.load_painter(self.painter or weights.find("lite"))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with progress() as report:
+            crops = PairSet(self.pairs).held_out(self.crops)
+            counted = (report(number / self.crops, name) or (name, batch) for number, (name, batch) in enumerate(crops))
+            result, sheet = validate(painter.to(device, memory_format=torch.channels_last), counted, device)
+        if self.sheet:
+            images.write_png(self.sheet, sheet)
+        return answer(self.json, result)
+
+
 COMMANDS = (
     Annotated[MakeScenes, subcommand("make-scenes")]
     | Annotated[MakePairs, subcommand("make-pairs")]
     | Annotated[TrainPainter, subcommand("painter")]
+    | Annotated[Validate, subcommand("validate")]
 )
 
 

@@ -23,6 +23,8 @@ HOMES = {
     "tyro": ["cli", "cli_train", "flags"],
     "diffusers": ["restore.painter"],
     "safetensors": ["restore.weights", "train.*"],
+    "peft": ["train.subject"],
+    "accelerate": ["train.team"],
 }
 """Package -> the modules below exgs_viewer that may import it."""
 

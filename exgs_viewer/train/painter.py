@@ -11,11 +11,12 @@ the uninterrupted one would have gone.
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,13 +26,15 @@ from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
 from exgs_viewer import images
-from exgs_viewer.restore.painter import PRESETS, Painted, Painter
+from exgs_viewer.restore.painter import Painted
 from exgs_viewer.restore.weights import has_bfloat16, write_painter
 from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
 from exgs_viewer.train.losses import batch_psnr, terms, total
 from exgs_viewer.train.options import Options
 from exgs_viewer.train.state import Average, append_row, cut_rows, load_state, save_state
+from exgs_viewer.train.subject import merge_adapters, parameter_groups, subject
+from exgs_viewer.train.team import Team
 from exgs_viewer.train.validate import validate
 
 STATE, CURVE, JUDGED = "state.safetensors", "curve.csv", "validation.csv"
@@ -42,35 +45,35 @@ class Run:
 
     def __init__(self, folder: Path, pairs: PairSet, options: Options) -> None:
         torch.manual_seed(options.seed)
-        self.folder, self.pairs, self.options = Path(folder), pairs, options
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.painter = Painter(PRESETS[options.preset]).to(self.device, memory_format=torch.channels_last)
+        self.folder, self.pairs, self.options, self.team = Path(folder), pairs, options, Team()
+        self.device = self.team.device
+        self.painter = subject(options.preset).to(self.device, memory_format=torch.channels_last)
         self.average = Average(self.painter, options.decay)
-        self.optimizer = torch.optim.AdamW(
-            self.painter.parameters(), lr=options.rate, weight_decay=options.weight_decay, fused=True
-        )
+        groups = parameter_groups(self.painter, options)
+        self.optimizer = torch.optim.AdamW(groups, lr=options.rate, weight_decay=options.weight_decay, fused=True)
         self.step, self.seconds = 0, 0.0
         if (self.folder / STATE).exists():
             about = load_state(self.folder / STATE, self.painter, self.average, self.optimizer)
             self.step, self.seconds = about["step"], about["seconds"]
-        for name in (CURVE, JUDGED):
+        for name in (CURVE, JUDGED) if self.team.leads else ():
             cut_rows(self.folder / name, self.step)
 
     def advance(self) -> dict[str, float]:
         """One step; its loss, terms and PSNR before and after."""
         options, share = self.options, self.step / self.options.steps
-        random = np.random.default_rng([options.seed, self.step])
+        random = np.random.default_rng([options.seed, self.step, *[self.team.rank] * (self.team.size > 1)])
         large = share >= 2 / 3
         size = max(1, options.batch // 3) if large else options.batch
         batch = self.pairs.batch(size, options.crop * (2 if large else 1), random).to(self.device)
         if self.step == self.options.autoencode and self.step > 0:
             self._begin_to_paint()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.step, options)
+            group["lr"] = group["factor"] * rate_at(self.step, options)
         found, picture = self._painted(batch) if self.step >= self.options.autoencode else self._autoencoded(batch)
         loss = total(found, options.losses)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.team.average_gradients(self.painter.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.painter.parameters(), options.clip)
         self.optimizer.step()
         self.average.update(self.painter)
@@ -105,8 +108,8 @@ class Run:
     def _wanted_latent(self, batch: Batch) -> Tensor:
         """The uncut picture's latent by the averaged weights: a target that does not run away from itself."""
         prefix, layers = "vae.encoder.layers.", self.painter.vae.encoder.layers
-        weights = {name: value for name, value in self.average.weights.items() if name.startswith(prefix)}
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+        averaged = self.average.weights.items()  # empty where the encoder is frozen: then it speaks for itself
+        weights = {name.removeprefix(prefix): value for name, value in averaged if name.startswith(prefix)}
         seen = pixel_unshuffle(
             clean(batch).frames.channels(self.painter.config.inputs), self.painter.config.pixel_shuffle
         )
@@ -128,8 +131,9 @@ class Run:
 
     def judge(self) -> None:
         """Validate the averaged weights, write a sheet and the weights as the viewer loads them."""
-        judged = Painter(self.painter.config).to(self.device, memory_format=torch.channels_last).eval()
+        judged = copy.deepcopy(self.painter).eval()
         self.average.lend(judged)
+        merge_adapters(judged)
         result, sheet = validate(judged, self.pairs.held_out(self.options.judged), self.device)
         append_row(self.folder / JUDGED, {"step": self.step, "pairs": len(self.pairs), **result})
         images.write_png(self.folder / "samples" / f"{self.step:07d}.png", sheet)
@@ -140,29 +144,34 @@ def train(folder: Path, pairs: PairSet, options: Options, report: Report = quiet
     """Train up to `options.steps`, going on from what lies in `folder`; a polite signal saves and ends it."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    run = Run(folder, pairs, options)
-    asked = _until_asked()
-    started, saved, sums, rows = time.monotonic(), time.monotonic(), {}, 0
-    before = run.seconds
-    while run.step < options.steps and not asked():
-        row = run.advance()
-        rows += 1
-        sums = {name: sums.get(name, 0.0) + value for name, value in row.items()}
-        run.seconds = before + time.monotonic() - started
-        if run.step % options.tell_every == 0:
-            means = {name: value / rows for name, value in sums.items()}
-            append_row(run.folder / CURVE, _row(run, means))
-            report(run.step / options.steps, f"step {run.step}: {means['psnr_in']:.2f} -> {means['psnr_out']:.2f} dB")
-            sums, rows = {}, 0
-        if run.step % options.judge_every == 0:
-            if run.step > options.autoencode:
-                run.judge()
-            run.pairs = run.pairs.again()
-        if time.monotonic() - saved > options.save_every:
-            run.save()
-            saved = time.monotonic()
-    run.save()
+    run, rows = Run(folder, pairs, options), []
+    saved, before = time.monotonic(), time.monotonic() - run.seconds
+    with _asked_to_end() as asked:
+        while run.step < options.steps and not run.team.any(bool(asked)):
+            rows.append(run.advance())
+            run.seconds = time.monotonic() - before
+            if run.step % options.tell_every == 0:
+                _tell(run, rows, report)
+                rows = []
+            if run.step % options.judge_every == 0:
+                if run.team.leads and run.step > options.autoencode:
+                    run.judge()
+                run.pairs = run.pairs.again()
+            if run.team.leads and time.monotonic() - saved > options.save_every:
+                run.save()
+                saved = time.monotonic()
+    if run.team.leads:
+        run.save()
+    run.team.part()
     return run
+
+
+def _tell(run: Run, rows: list[dict[str, float]], report: Report) -> None:
+    """One line of the curve: the means of some steps."""
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    report(run.step / run.options.steps, f"step {run.step}: {means['psnr_in']:.2f} -> {means['psnr_out']:.2f} dB")
+    if run.team.leads:
+        append_row(run.folder / CURVE, _row(run, means))
 
 
 def _row(run: Run, means: dict[str, float]) -> dict[str, float]:
@@ -185,9 +194,14 @@ def autocast(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if has_bfloat16(device) else nullcontext()
 
 
-def _until_asked() -> Callable[[], bool]:
-    """Answers True once SIGTERM or SIGINT came; the step at hand is finished and saved first."""
+@contextmanager
+def _asked_to_end() -> Iterator[list[int]]:
+    """A list that SIGTERM and SIGINT enter, so that the step at hand is finished and saved first."""
     came: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda caught, _: came.append(caught))
-    return lambda: bool(came)
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda caught, _: came.append(caught)) for number in numbers]
+    try:
+        yield came
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

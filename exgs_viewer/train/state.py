@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,29 @@ ADAM = ("exp_avg", "exp_avg_sq", "step")
 """What AdamW knows of each parameter. Steps are its own: the UNet's begin after the autoencoder's."""
 
 
+def trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters that are not frozen: all that has to be remembered."""
+    return ((name, value) for name, value in model.named_parameters() if value.requires_grad)
+
+
 class Average:
     """Exponential moving average of a network's weights; sets out quickly and settles at `decay`."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
-        self.weights = {name: value.detach().clone() for name, value in model.named_parameters()}
+        self.weights = {name: value.detach().clone() for name, value in trained(model)}
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        current = dict(model.named_parameters())
+        current = dict(trained(model))
         torch._foreach_lerp_(list(self.weights.values()), [current[name] for name in self.weights], share)
 
     @torch.no_grad()
     def lend(self, model: nn.Module) -> None:
         """Put the averaged weights into `model`."""
-        for name, value in model.named_parameters():
+        for name, value in trained(model):
             value.copy_(self.weights[name])
 
 
@@ -45,7 +51,7 @@ def save_state(
 ) -> None:
     """Write weights, their average and the optimiser's moments, with `about` as JSON inside."""
     tensors: dict[str, Tensor] = {}
-    for name, value in model.named_parameters():
+    for name, value in trained(model):
         tensors[MODEL + name] = value.detach().cpu().contiguous()
         tensors[AVERAGE + name] = average.weights[name].cpu().contiguous()
         known = optimizer.state.get(value, {})
@@ -62,7 +68,7 @@ def load_state(path: Path, model: nn.Module, average: Average, optimizer: torch.
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: this is no state of training ({error}); move it away to begin anew.") from error
-    parameters = dict(model.named_parameters())
+    parameters = dict(trained(model))
     _check(path, parameters, stored)
     for name, value in parameters.items():
         value.copy_(stored[MODEL + name])
