@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from exgs_viewer.errors import ExgsError
 from exgs_viewer.terminal import answer, progress
 from exgs_viewer.train.options import Options
 
@@ -62,22 +63,32 @@ class MakePairs:
     """Scenes of trained objects put together."""
     views: int = 16
     """Views of each scene; twice as many of real ones."""
+    variants: tuple[str, ...] = ()
+    """Ways to make scenes smaller, all unless named: paper, global, random, merged, default."""
+    drawn: int = 10
+    """Compressions of each scene."""
     seed: int = 0
     """Another seed takes other pictures of the same scenes."""
 
     def run(self) -> int:
         from exgs_viewer.render import open_renderer
-        from exgs_viewer.train.pairs import Plan, write_pairs
+        from exgs_viewer.train.pairs import VARIANTS, Plan, write_pairs
         from exgs_viewer.train.sources import Sources
 
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        if unknown:
+            raise ExgsError(f"There is no variant '{unknown[0]}'; choose of {', '.join(VARIANTS)}.")
+        named = f"@{'+'.join(self.variants)}" if self.variants else ""
+        chosen = self.variants or tuple(VARIANTS)
         sources, renderer, pairs = Sources(self.scenes, self.photos), open_renderer(), 0
         names = sources.names(self.made, self.gatherings)
         with progress() as report:
             for number, name in enumerate(names):
-                path = self.output / f"{name}.safetensors"
+                path = self.output / f"{name}{named}.safetensors"
                 if path.exists():
                     continue
-                plan = Plan(self.views if sources.is_made(name) else 2 * self.views, seed=self.seed)
+                views = self.views if sources.is_made(name) else 2 * self.views
+                plan = Plan(views, chosen, self.drawn, seed=self.seed)
                 pairs += write_pairs(
                     path,
                     sources.open(name),

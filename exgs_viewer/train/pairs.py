@@ -18,15 +18,17 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from exgs_viewer.compress.scores import score
+from exgs_viewer.compress.guard import Pictures
+from exgs_viewer.compress.scores import cached_measure, score
 from exgs_viewer.compress.select import rank
-from exgs_viewer.pipeline import cut
+from exgs_viewer.pipeline import Prepared, cut, fold, pictures, polish, prepare
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore.inpaint import InpaintRestorer
 from exgs_viewer.restore.painting import relative_depth
@@ -45,8 +47,6 @@ CROPS = 2
 """Places in each view."""
 SHOWN = 4
 """Degradations that each view is seen through."""
-DRAWN = 10
-"""Degradations drawn for each scene."""
 JUDGES = 14
 """Views that significance is taken from; a quarter of the program's own number orders the Gaussians nearly alike."""
 UNCUT = 0.12
@@ -57,14 +57,26 @@ LEAST_DETAIL = 0.008
 """Nor one whose neighbouring pixels differ by less than this in the mean: nothing can be learnt from a bare wall."""
 
 
-@dataclass(frozen=True, eq=False)
 class Judged:
-    """A scene with what any way of making it smaller may need to know."""
+    """A scene with what any way of making it smaller may need to know, found out when first asked for."""
 
-    cloud: GaussianCloud
-    views: tuple[Camera, ...]
-    renderer: Renderer
-    significance: Tensor
+    def __init__(self, cloud: GaussianCloud, views: Sequence[Camera], renderer: Renderer) -> None:
+        self.cloud, self.views, self.renderer = cloud, tuple(views), renderer
+
+    @cached_property
+    def significance(self) -> Tensor:
+        """[N]. Equation 7."""
+        return score(self.cloud, cached_measure(self.cloud, self.renderer, self.views))
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """With its tree of merges."""
+        return prepare(self.cloud, self.renderer, self.views)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """What polishing learns from."""
+        return pictures(self.prepared, CompressionSettings(), self.renderer)
 
 
 Reduce = Callable[[Judged, CompressionSettings, np.random.Generator], GaussianCloud]
@@ -86,10 +98,23 @@ def by_chance(judged: Judged, settings: CompressionSettings, random: np.random.G
     return cut(judged.cloud, settings, torch.from_numpy(random.permutation(len(judged.cloud))))
 
 
+def by_merging(judged: Judged, settings: CompressionSettings, random: np.random.Generator) -> GaussianCloud:
+    """The bare cut through the tree of merges: what the slider shows while it moves."""
+    return fold(judged.prepared, settings).cloud
+
+
+def by_default(judged: Judged, settings: CompressionSettings, random: np.random.Generator) -> GaussianCloud:
+    """Merged and polished: what the program makes unless told otherwise."""
+    *_, last = polish(judged.prepared, settings, judged.renderer, judged.pictures)
+    return last.cloud
+
+
 VARIANTS: dict[str, tuple[Reduce, float]] = {
     "paper": (by_paper, 0.6),
     "global": (by_significance, 0.28),
     "random": (by_chance, 0.12),
+    "merged": (by_merging, 0.4),
+    "default": (by_default, 0.4),
 }
 """Every way to make a scene smaller, and how often it is drawn."""
 
@@ -110,6 +135,8 @@ class Plan:
 
     views: int = 16
     variants: tuple[str, ...] = tuple(VARIANTS)
+    drawn: int = 10
+    """Degradations of the scene, of which each view shows SHOWN."""
     size: Size = SIZE
     crop: int = CROP
     seed: int = 0
@@ -123,7 +150,7 @@ def write_pairs(path: Path, source: Source, plan: Plan, renderer: Renderer, repo
     report(0.0, f"{source.name}: looking for views")
     views = scoring_views(source.cloud, source.up)
     judges = views[:: max(1, len(views) // JUDGES)]
-    judged = Judged(source.cloud, tuple(judges), renderer, score(source.cloud, renderer, judges))
+    judged = Judged(source.cloud, judges, renderer)
     degradations = draw(plan, source.cloud.sh_degree, random)
     clouds = [reduced(judged, each, random) for each in degradations]
     rows, size = [], extent(source.cloud)
@@ -145,12 +172,12 @@ def write_pairs(path: Path, source: Source, plan: Plan, renderer: Renderer, repo
 
 
 def draw(plan: Plan, sh_degree: int, random: np.random.Generator) -> list[Degradation]:
-    """DRAWN ways to make one scene smaller; retentions spread evenly over all magnitudes."""
+    """Ways to make one scene smaller; retentions spread evenly over all magnitudes."""
     weights = np.array([VARIANTS[name][1] for name in plan.variants])
     found = []
-    for number in range(DRAWN):
+    for number in range(plan.drawn):
         uncut = random.random() < UNCUT
-        share = (number + random.random()) / DRAWN  # stratified, so that each scene has strong and weak ones
+        share = (number + random.random()) / plan.drawn  # stratified, so that each scene has strong and weak ones
         settings = CompressionSettings(
             keep=1.0 if uncut else float(0.01 ** (1 - share)),
             sh_degree=sh_degree if random.random() < (0.7 if uncut else 0.2) else 0,

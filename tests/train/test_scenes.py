@@ -132,13 +132,14 @@ def test_names_mix_all_kinds_of_sources():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_keeps_the_share_it_is_told(variant, camera):
-    cloud, renderer = random_cloud(300, sh_degree=1), open_renderer("reference")
-    judged = Judged(cloud, (camera,), renderer, torch.rand(300))
-    for degradation in draw(Plan(variants=(variant,)), 1, np.random.default_rng(0)):
+    cloud, renderer = random_cloud(300, sh_degree=1), open_renderer("cpu")
+    judged = Judged(cloud, (camera, camera), renderer)
+    for degradation in draw(Plan(variants=(variant,), drawn=3), 1, np.random.default_rng(0)):
         kept = reduced(judged, degradation, np.random.default_rng(1))
         assert len(kept) == max(1, round(300 * degradation.settings.keep))
         assert kept.sh_degree == degradation.settings.sh_degree
-        if not degradation.stored and degradation.settings.amplification == 1:
+        untouched = not degradation.stored and degradation.settings.amplification == 1
+        if untouched and variant in ("paper", "global", "random"):
             assert set(kept.means[:, 0].tolist()) <= set(cloud.means[:, 0].tolist())
 
 
