@@ -404,9 +404,10 @@ class Evaluate:
 
         exgs evaluate demo -o report
         exgs evaluate garden.ply --cameras cameras.json --keep 0.03 0.1 -o report
-        exgs evaluate scenes/*.ply --cameras cameras/ --methods paper prune-hits -o report --json
+        exgs evaluate scenes/*.ply --cameras cameras/ --methods paper lightgs -o report --json
 
-    Methods: paper, prune-hits and more; a wrong name lists them all. Restorers: none, inpaint.
+    Methods: paper, default and best are ours; lightgs, lightgs-sh, lightgs-refined and flexgaussian are the others'.
+    There are more for ablations: a wrong name lists them all. Restorers: none, inpaint.
     LPIPS needs trained weights and is null without them: vgg16-*.pth of torchvision and vgg.pth of LPIPS, in
     weights/lpips or where torch and the package lpips keep them.
     """
@@ -419,7 +420,7 @@ class Evaluate:
     """cameras.json to look at all scenes from, or a folder with NAME.json for each; else the scene's own cameras."""
     keep: tuple[float, ...] = (0.03, 0.05, 0.1, 0.2, 0.3)
     """Shares of the Gaussians to keep, each above 0 and at most 1."""
-    methods: tuple[str, ...] = ("paper", "prune-hits")
+    methods: tuple[str, ...] = ("paper", "default", "lightgs", "lightgs-sh", "flexgaussian")
     """Ways to compress, by name."""
     restorers: tuple[str, ...] = ("none",)
     """What repairs the pictures before they are compared; none leaves them as they are."""
@@ -429,6 +430,8 @@ class Evaluate:
     """Width x height of the pictures; without it the cameras' own shape, 960 pixels along the longer side."""
     jobs: int = 1
     """Scenes to measure at the same time, each with its share of the cores."""
+    recovery_steps: int = 1000
+    """Training steps of lightgs-refined; fewer than the paper's 1000 are told in the report."""
     backend: Backend = "auto"
     """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
     json: FlagCreatePairsOff[bool] = False
@@ -439,7 +442,7 @@ class Evaluate:
 
         plan = evaluate.Plan(
             self.scenes, self.output, self.cameras, self.keep, self.methods, self.restorers, self.reference, self.size,
-            self.backend, self.jobs,
+            self.backend, self.jobs, evaluate.Recovery(steps=self.recovery_steps),
         )  # fmt: skip
         with progress() as report:
             rows = evaluate.run(plan, report)

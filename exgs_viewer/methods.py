@@ -1,7 +1,7 @@
 """Every way to make a scene smaller that can be compared, by name and behind one interface.
 
 A method takes a scene that knows from where to judge it and a share to keep, and gives what a viewer would decode and
-the bytes that it took. The paper's own, ours, its parts one by one (the ablation), and the methods it compares with.
+the bytes that it took. The presets, their parts one by one (the ablation), and the methods that papers compare with.
 """
 
 from __future__ import annotations
@@ -9,48 +9,57 @@ from __future__ import annotations
 import difflib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import torch
-from torch import Tensor
 
 from exgs_viewer import pipeline
-from exgs_viewer.compress.scores import SCORING_SIZE
-from exgs_viewer.compress.select import keep_count, rank
+from exgs_viewer.compress.baselines import flexgaussian
+from exgs_viewer.compress.recovery import Recovery, random_views, recover
+from exgs_viewer.compress.scores import Score, cached_measure, score
+from exgs_viewer.compress.select import keep_count
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.render import Renderer, Significance
 from exgs_viewer.scene import exgs
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import scoring_views
-from exgs_viewer.settings import CompressionSettings, Report, quiet
+from exgs_viewer.settings import PRESETS, CompressionSettings, Report, quiet
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A scene, and by what it is judged. What several methods need is worked out once, when first asked for."""
+    """A scene, and by what it is judged. What serves every retention is worked out once, when first asked for."""
 
     cloud: GaussianCloud
     """On the renderer's device."""
     up: Vector
     renderer: Renderer
     report: Report = quiet
+    recovery: Recovery = field(default_factory=Recovery)
+    """How `lightgs-refined` trains."""
 
     @cached_property
     def views(self) -> Sequence[Camera]:
         """Made of the scene alone: never the cameras that a result is tested from."""
+        self.report(0.0, "choosing views to judge the scene from")
         return scoring_views(self.cloud, self.up)
 
     @cached_property
     def seen(self) -> Significance:
         """What the views saw of each Gaussian."""
-        return self.renderer.significance(self.cloud, self.views, SCORING_SIZE, self.report)
+        return cached_measure(self.cloud, self.renderer, self.views, self.report)
 
     @cached_property
-    def hits(self) -> Tensor:
-        """[N]. The paper's score (eq. 7 and 8), remembered between sessions as the window remembers it."""
-        return pipeline.judge(self.cloud, self.up, self.renderer, self.report)
+    def prepared(self) -> pipeline.Prepared:
+        """The tree of merges."""
+        return pipeline.prepare(self.cloud, self.renderer, self.views, self.report)
+
+    @cached_property
+    def random_views(self) -> Sequence[Camera]:
+        """What `lightgs-refined` trains on."""
+        return random_views(self.views, self.cloud, self.up, self.recovery)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +71,11 @@ class Compressed:
     bytes: int
     """Size of the file."""
     seconds: float
-    """From the scored scene to the bytes. Choosing views and looking through them serves every method alike and is not
-    counted."""
+    """From the scored scene to the bytes. What serves every retention, like scores and tree, is not counted."""
+
+
+Run = Callable[[Subject, float], tuple[GaussianCloud, int]]
+"""(scene, share to keep in (0, 1]) -> the decoded cloud and its bytes."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +84,8 @@ class Method:
 
     about: str
     """One sentence for help and report."""
-    run: Callable[[Subject, float], tuple[GaussianCloud, int]]
-    """(scene, share to keep in (0, 1]) -> the decoded cloud and its bytes."""
-    needs: tuple[str, ...] = ()
+    run: Run
+    needs: tuple[str, ...] = ("seen",)
     """Attributes of the Subject that are worked out before the clock starts."""
 
 
@@ -97,33 +108,86 @@ def find(name: str) -> Method:
     return METHODS[name]
 
 
-def _paper(subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
-    """Universal Gaussian Compression: score, voxels, float16 and LZMA."""
-    settings = CompressionSettings(keep=keep)
-    order = rank(subject.cloud, subject.hits, settings.voxel_size)
-    return _coded(pipeline.cut(subject.cloud, settings, order.to(subject.cloud.device)))
+def _ours(settings: CompressionSettings, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
+    """By settings of our own, through the .exgs file and back."""
+    return _coded(_reduced(settings, subject, keep))
 
 
-def _pruned(score: Callable[[Subject], Tensor]) -> Callable[[Subject, float], tuple[GaussianCloud, int]]:
-    """The best by one score and nothing else, in the paper's form: what is left when UGC's other parts are gone."""
-    return lambda subject, keep: _coded(_best(subject.cloud, score(subject), keep).with_sh_degree(0))
+def _uncoded(settings: CompressionSettings, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
+    """The same without the file: what coding costs, apart from what reduction costs."""
+    cloud = _reduced(settings, subject, keep)
+    return cloud, cloud.ply_bytes
 
 
-def _best(cloud: GaussianCloud, score: Tensor, keep: float) -> GaussianCloud:
-    """The best by `score` [N], in the order of the scene; ties go by index."""
-    order = torch.sort(score, descending=True, stable=True).indices
-    return cloud.take(order[: keep_count(len(cloud), keep)].sort().values.to(cloud.device))
+def _reduced(settings: CompressionSettings, subject: Subject, keep: float) -> GaussianCloud:
+    settings = replace(settings, keep=keep)
+    if settings.reduction == "prune":
+        return pipeline.compress(subject.cloud, settings, subject.renderer, subject.views, subject.report)
+    *_, last = pipeline.polish(subject.prepared, settings, subject.renderer, report=subject.report)
+    return last.cloud
+
+
+def _pruned(kind: Score, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
+    """The best by one score and nothing else, in our file: what is left of UGC without its other parts."""
+    return _coded(_best(kind, subject, keep).with_sh_degree(0))
+
+
+def _lightgs(sh_degree: int, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
+    """LightGaussian's pruning, stored as float32: 68 bytes for a Gaussian of one colour, 248 with SH of degree 3."""
+    kept = _best("lightgs", subject, keep).with_sh_degree(sh_degree)
+    return kept, kept.ply_bytes
+
+
+def _lightgs_refined(subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
+    """LightGaussian's pruning, then training on views of the uncut scene."""
+    kept = _best("lightgs", subject, keep)
+    trained = recover(kept, subject.cloud, subject.renderer, subject.random_views, subject.recovery)
+    return trained, trained.ply_bytes
+
+
+def _flexgaussian(with_sh: bool, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
+    """FlexGaussian's pruning and quantisation, its ratio fixed instead of searched for.
+
+    Of what is kept it can store any share without SH. Its own pair for the strongest compression, 90 % dropped and the
+    rest without SH, is `flexgaussian-dc`; the figures in ExGS's tables are those with SH throughout.
+    """
+    kept = _best("lightgs", subject, keep)
+    return flexgaussian(kept, len(kept)) if with_sh else flexgaussian(kept.with_sh_degree(0), 0)
+
+
+def _best(kind: Score, subject: Subject, keep: float) -> GaussianCloud:
+    """The best by a score, in the order of the scene; ties go by index."""
+    order = torch.sort(score(subject.cloud, subject.seen, kind), descending=True, stable=True).indices
+    count = keep_count(len(subject.cloud), keep)
+    return subject.cloud.take(order[:count].sort().values.to(subject.cloud.device))
 
 
 def _coded(cloud: GaussianCloud) -> tuple[GaussianCloud, int]:
-    """Through the .exgs file and back."""
     data = exgs.encode(cloud)
     return exgs.decode(data, "the encoded scene")[0].to(cloud.device), len(data)
 
 
+_BARE = replace(PRESETS["default"], calibrate=False, colors="off")
+_BOTH = ("seen", "prepared")
 METHODS = {
-    "paper": Method("ExGS's own: score (eq. 7), voxels (eq. 9), float16, LZMA", _paper, ("hits",)),
-    "prune-hits": Method("paper's score alone, no voxels", _pruned(lambda subject: subject.hits), ("hits",)),
-    "prune-weight": Method("summed blending weight alone", _pruned(lambda subject: subject.seen.weight), ("seen",)),
+    "paper": Method("ExGS's own: score (eq. 7), voxels (eq. 9), float16, LZMA", partial(_ours, PRESETS["paper"])),
+    "default": Method("merged, calibrated, recoloured: no training", partial(_ours, PRESETS["default"]), _BOTH),
+    "best": Method("default, then a short fit", partial(_ours, PRESETS["best"]), _BOTH),
+    "lightgs": Method("LightGaussian's pruning, one colour a Gaussian, float32", partial(_lightgs, 0)),
+    "lightgs-sh": Method("LightGaussian's pruning with spherical harmonics, float32", partial(_lightgs, 3)),
+    "lightgs-refined": Method(
+        "LightGaussian's pruning, then trained on random views (LightGS*)", _lightgs_refined, ("seen", "random_views")
+    ),
+    "flexgaussian": Method("FlexGaussian: pruning, 4 to 16 bits a value, with SH", partial(_flexgaussian, True)),
+    "flexgaussian-dc": Method("FlexGaussian without SH, its strongest setting", partial(_flexgaussian, False)),
+    "prune-hits": Method("paper's score alone, no voxels", partial(_pruned, "hits")),
+    "prune-weight": Method("summed blending weight alone", partial(_pruned, "weight")),
+    "prune-lightgs": Method("LightGaussian's score alone", partial(_pruned, "lightgs")),
+    "merge": Method("the tree of merges alone", partial(_ours, _BARE), _BOTH),
+    "merge-calibrated": Method(
+        "the tree and calibrated opacities", partial(_ours, replace(_BARE, calibrate=True)), _BOTH
+    ),
+    "paper-uncoded": Method("paper before it is coded, float32", partial(_uncoded, PRESETS["paper"])),
+    "default-uncoded": Method("default before it is coded, float32", partial(_uncoded, PRESETS["default"]), _BOTH),
 }
 """Every method by the name that `exgs evaluate --methods` takes."""

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 
+from exgs_viewer.compress.recovery import Recovery
 from exgs_viewer.evaluate.measure import measure_scene, part
 from exgs_viewer.evaluate.page import write_page
 from exgs_viewer.evaluate.plan import Case, Plan, Row, cases
@@ -27,7 +28,7 @@ from exgs_viewer.evaluate.store import Store
 from exgs_viewer.evaluate.tables import write_tables
 from exgs_viewer.settings import Report, quiet
 
-__all__ = ["Plan", "Row", "run"]
+__all__ = ["Plan", "Recovery", "Row", "run"]
 POLL = 0.5
 """Seconds between two looks at how far the processes are."""
 

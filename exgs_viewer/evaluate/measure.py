@@ -49,7 +49,11 @@ class Measurer:
         up = scene.up or guess_up(scene.cloud)
         self.plan, self.case, self.pool, self.store = plan, case, pool, Store(plan.folder)
         self.subject = methods.Subject(
-            scene.cloud.to(self.renderer.device), up, self.renderer, lambda _, text: self.report(0.0, text)
+            scene.cloud.to(self.renderer.device),
+            up,
+            self.renderer,
+            report=lambda _, text: self.report(0.0, f"{case.name}: {text}"),
+            recovery=plan.recovery,
         )
         self.restorers = {name: open_restorer(name) for name in plan.restorers if name != NO_RESTORER}
         self.lpips = open_lpips(self.renderer.device)

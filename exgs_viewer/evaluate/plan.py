@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
 from exgs_viewer import methods
+from exgs_viewer.compress.recovery import Recovery
 from exgs_viewer.errors import ExgsError, SceneError
 from exgs_viewer.restore import RESTORERS
 from exgs_viewer.scene import DEMO, open_scene
@@ -44,6 +45,8 @@ class Plan:
     backend: str = "auto"
     jobs: int = 1
     """Scenes that are measured at the same time."""
+    recovery: Recovery = field(default_factory=Recovery)
+    """How `lightgs-refined` trains."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Row:
     """What compressing took, from the scored scene to the bytes."""
 
 
-ROW_FIELDS = tuple(field.name for field in fields(Row))
+ROW_FIELDS = tuple(column.name for column in fields(Row))
 
 
 def cases(plan: Plan) -> list[Case]:

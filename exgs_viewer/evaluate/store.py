@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from exgs_viewer import lpips
+from exgs_viewer.compress.recovery import Recovery
 from exgs_viewer.evaluate.plan import ROW_FIELDS, Case, Plan, Row
 from exgs_viewer.settings import resource, write_atomically
 
@@ -39,7 +40,7 @@ class Store:
         """(method, keep, restorer) -> the name under which that row is stored, in the order of the tables."""
         scene = scene_key(plan, case)
         return {
-            (method, keep, restorer): _digest(scene, plan.reference, method, keep, restorer)
+            (method, keep, restorer): _digest(scene, plan.reference, method, keep, restorer, trained(plan, method))
             for method in plan.methods
             for keep in plan.keeps
             for restorer in plan.restorers
@@ -65,6 +66,11 @@ class Store:
 
     def _row(self, key: str) -> Path:
         return self.folder / "results" / f"{key}.json"
+
+
+def trained(plan: Plan, method: str) -> Recovery | None:
+    """The part of the plan that only one method depends on."""
+    return plan.recovery if method == "lightgs-refined" else None
 
 
 def scene_key(plan: Plan, case: Case) -> str:

@@ -12,7 +12,7 @@ from exgs_viewer.settings import write_atomically
 
 MEAN = "mean"
 """Stands in place of a scene's name."""
-ABLATION = ("prune-hits", "paper", "default", "best")
+ABLATION = ("prune-hits", "paper", "merge", "merge-calibrated", "default", "best")
 """Methods of which each adds something to the one before."""
 ABLATION_KEEP = 0.2
 """The retention of the paper's table 4a."""
@@ -159,9 +159,14 @@ def about(plan: Plan, rows: Iterable[Row]) -> str:
         "kept": "the uncut scene with no more spherical harmonics than were kept",
     }[plan.reference]
     lpips = "" if any(row.lpips is not None for row in rows) else " LPIPS was not measured: its weights are not here."
+    trained = ""
+    if "lightgs-refined" in plan.methods:
+        steps, (width, height) = plan.recovery.steps, plan.recovery.size
+        trained = f" lightgs-refined was trained for {steps} steps on pictures of {width} x {height}."
     return (
         f"Every method keeps the same share of the Gaussians; its file is decoded, drawn and compared with {against}. "
-        f"Ratio: float32 .ply over the method's own bytes. s: seconds from the scored scene to the bytes.{lpips}"
+        f"Ratio: float32 .ply over the method's own bytes. s: seconds from the scored scene to the bytes."
+        f"{trained}{lpips}"
     )
 
 

@@ -25,8 +25,7 @@ def small_and_quick(tmp_path_factory) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("exgs_viewer.methods", "exgs_viewer.pipeline"):
-            patch.setattr(f"{module}.scoring_views", lambda cloud, up: views)
+        patch.setattr("exgs_viewer.methods.scoring_views", lambda cloud, up: views)
         patch.setattr("exgs_viewer.compress.scores.SCORING_SIZE", (96, 72))
         patch.setenv("EXGS_HOME", str(tmp_path_factory.mktemp("home")))
         yield
