@@ -45,8 +45,8 @@ figure { margin: 0; } figcaption { font-size: .9rem; }
 .frame:active img { opacity: 0; }
 .tools { position: sticky; top: 0; z-index: 1; background: Canvas; padding: .6rem 0; display: flex; gap: 1.5rem; }
 body:has(#difference:checked) .frame img { mix-blend-mode: difference; }
-body:has(#difference:checked) .frame { filter: brightness(4); }
-body:has(#difference:checked) .frame:active { filter: none; }
+body:has(#difference:checked) .frame:has(img) { filter: brightness(4); }
+body:has(#difference:checked) .frame:has(img):active { filter: none; }
 body:has(#large:checked) .pictures { grid-template-columns: 1fr; }
 summary { cursor: pointer; font-weight: 600; padding: .4rem 0; }
 """

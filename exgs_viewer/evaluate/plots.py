@@ -12,7 +12,9 @@ from exgs_viewer.evaluate.tables import label, means
 from exgs_viewer.settings import write_atomically
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#b8a000")
-"""Okabe and Ito's, which people with any colour vision tell apart."""
+"""One for each method: Okabe and Ito's, which people with any colour vision tell apart."""
+DASHES = ("none", "7 4", "2 3", "9 3 2 3")
+"""One for each restorer, the next one where methods have used up the colours."""
 WIDTH, HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 34, 44
 """Margins around the axes."""
@@ -50,11 +52,12 @@ class Axis:
 
 def curves(title: str, rows: Sequence[Row], measure: str) -> str:
     """One measure over the ratio, a line for each method and restorer, as an SVG element."""
-    lines: dict[str, list[tuple[float, float]]] = {}
+    lines: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         value = getattr(row, measure)
         if value is not None:
-            lines.setdefault(label(row.method, row.restorer), []).append((row.ratio, value))
+            lines.setdefault((row.method, row.restorer), []).append((row.ratio, value))
+    methods, restorers = (list(dict.fromkeys(names)) for names in zip(*lines, strict=True))
     points = [point for line in lines.values() for point in line]
     legend = LINE * len(lines)
     x = Axis(*_room([ratio for ratio, _ in points], log=True), LEFT, WIDTH - RIGHT, log=True)
@@ -66,8 +69,12 @@ def curves(title: str, rows: Sequence[Row], measure: str) -> str:
         f'<text x="{LEFT}" y="20" font-weight="600">{escape(title)}: {MEASURES[measure]}</text>',
         *_grid(x, y),
     ]
-    for number, (name, line) in enumerate(lines.items()):
-        parts += _line(number, name, sorted(line), x, y)
+    for number, ((method, restorer), line) in enumerate(lines.items()):
+        colour = COLOURS[methods.index(method) % len(COLOURS)]
+        dash = DASHES[(restorers.index(restorer) + methods.index(method) // len(COLOURS)) % len(DASHES)]
+        parts += _line(
+            number, label(method, restorer), sorted(line), f'stroke="{colour}" stroke-dasharray="{dash}"', x, y
+        )
     return "\n".join([*parts, "</svg>"])
 
 
@@ -104,21 +111,20 @@ def _grid(x: Axis, y: Axis) -> list[str]:
     return parts
 
 
-def _line(number: int, name: str, points: list[tuple[float, float]], x: Axis, y: Axis) -> list[str]:
-    """A curve with its points and its entry in the legend; colours that come a second time are dashed."""
-    colour, dash = COLOURS[number % len(COLOURS)], ' stroke-dasharray="6 4"' if number >= len(COLOURS) else ""
+def _line(number: int, name: str, points: list[tuple[float, float]], pen: str, x: Axis, y: Axis) -> list[str]:
+    """A curve with its points and its entry in the legend; `pen` holds the attributes of its stroke."""
     places = [(f"{x.place(ratio):.1f}", f"{y.place(value):.1f}") for ratio, value in points]
     way, at = "L".join(f"{left} {top}" for left, top in places), HEIGHT + LINE * number + 4
     dots = [
-        f'<circle cx="{left}" cy="{top}" r="3.5" fill="{colour}"><title>{escape(name)}: {ratio:.4g}×, {value:.4g}'
-        "</title></circle>"
+        f'<circle cx="{left}" cy="{top}" r="2.5" {pen} stroke-width="2"><title>{escape(name)}: {ratio:.4g}×,'
+        f" {value:.4g}</title></circle>"
         for (left, top), (ratio, value) in zip(places, points, strict=True)
     ]
     return [
-        f'<path d="M{way}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>',
+        f'<path d="M{way}" fill="none" {pen} stroke-width="2"/>',
         *dots,
-        f'<path d="M{LEFT} {at}h24" stroke="{colour}" stroke-width="2"{dash}/>',
-        f'<text x="{LEFT + 32}" y="{at + 4}">{escape(name)}</text>',
+        f'<path d="M{LEFT} {at}h28" {pen} stroke-width="2"/>',
+        f'<text x="{LEFT + 36}" y="{at + 4}">{escape(name)}</text>',
     ]
 
 
