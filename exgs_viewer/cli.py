@@ -407,7 +407,8 @@ class Evaluate:
         exgs evaluate scenes/*.ply --cameras cameras/ --methods paper lightgs -o report --json
 
     Methods: paper, default and best are ours; lightgs, lightgs-sh, lightgs-refined and flexgaussian are the others'.
-    There are more for ablations: a wrong name lists them all. Restorers: none, inpaint.
+    There are more for ablations: a wrong name lists them all. Restorers: none, inpaint, lite, sd-turbo; the last two
+    need their weights.
     LPIPS needs trained weights and is null without them: vgg16-*.pth of torchvision and vgg.pth of LPIPS, in
     weights/lpips or where torch and the package lpips keep them.
     """

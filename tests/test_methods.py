@@ -23,9 +23,14 @@ def two_small_scoring_views(monkeypatch):
     views = [look_at(place, (0, 0, 0), (0, -1, 0)) for place in [(1, 0, -2.5), (0, 1, 2.5)]]
     monkeypatch.setattr("exgs_viewer.methods.scoring_views", lambda cloud, up: views)
     monkeypatch.setattr("exgs_viewer.compress.scores.SCORING_SIZE", (96, 72))
+    # Scenes this small are worked on before a second thread has woken up.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
-def subject(count: int = 600, sh_degree: int = 3) -> methods.Subject:
+def subject(count: int = 300, sh_degree: int = 3) -> methods.Subject:
     recovery = Recovery(steps=3, views=2, size=(48, 32))
     return methods.Subject(
         random_cloud(count, sh_degree=sh_degree), (0, -1, 0), open_renderer("cpu"), recovery=recovery
@@ -33,15 +38,16 @@ def subject(count: int = 600, sh_degree: int = 3) -> methods.Subject:
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
-@pytest.mark.parametrize("keep", [0.03, 0.25, 1.0])
-def test_every_method_meets_the_budget_exactly(name, keep):
-    done = methods.compress(name, subject(), keep)
-    assert len(done.cloud) == keep_count(600, keep)
-    assert done.bytes > 0 and done.seconds >= 0
+def test_every_method_meets_the_budget_exactly(name):
+    scene = subject()
+    for keep in (0.03, 1.0):
+        done = methods.compress(name, scene, keep)
+        assert len(done.cloud) == keep_count(len(scene.cloud), keep)
+        assert done.bytes > 0 and done.seconds >= 0
 
 
 @pytest.mark.parametrize("name", methods.METHODS)
-@pytest.mark.parametrize("count", [1, 2, 10])
+@pytest.mark.parametrize("count", [1, 10])
 def test_tiny_scenes_are_no_exception(name, count):
     done = methods.compress(name, subject(count, sh_degree=0), 0.1)
     assert len(done.cloud) == 1
@@ -49,7 +55,7 @@ def test_tiny_scenes_are_no_exception(name, count):
         assert values.isfinite().all()
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", ["paper", "default", "lightgs-sh", "flexgaussian", "prune-weight"])
 def test_more_is_nearer_to_the_scene(name):
     scene, camera = subject(), look_at((0, 0, -2.5), (0, 0, 0), (0, -1, 0))
     draw = scene.renderer.render
@@ -69,7 +75,7 @@ def test_the_paper_counts_the_bytes_of_its_file():
 def test_pruning_by_a_score_keeps_the_best_by_it():
     scene = subject()
     done = methods.compress("prune-hits", scene, 0.1)
-    best = scene.seen.hits.sort(descending=True).indices[:60].sort().values
+    best = scene.seen.hits.sort(descending=True).indices[:30].sort().values
     distances = torch.cdist(done.cloud.means, scene.cloud.take(best).means)
     assert distances.min(1).values.max() < 2e-3
 
@@ -90,7 +96,7 @@ def test_scoring_is_not_on_the_clock():
 
 def test_lightgs_takes_the_bytes_of_its_floats():
     for name, each in (("lightgs", 68), ("lightgs-sh", 248), ("lightgs-refined", 248)):
-        assert methods.compress(name, subject(), 0.1).bytes == 60 * each
+        assert methods.compress(name, subject(), 0.1).bytes == 30 * each
 
 
 def test_presets_are_methods_of_the_same_name():

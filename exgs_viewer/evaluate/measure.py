@@ -44,6 +44,7 @@ class Measurer:
     def __init__(self, plan: Plan, case: Case, pool: Executor, report: Report) -> None:
         self.report = report
         report(0.0, f"{case.name}: opening")
+        self.restorers = {name: open_restorer(name) for name in plan.restorers if name != NO_RESTORER}
         self.renderer = open_renderer(plan.backend, report)
         scene = open_scene(case.path)
         up = scene.up or guess_up(scene.cloud)
@@ -55,7 +56,6 @@ class Measurer:
             report=lambda _, text: self.report(0.0, f"{case.name}: {text}"),
             recovery=plan.recovery,
         )
-        self.restorers = {name: open_restorer(name) for name in plan.restorers if name != NO_RESTORER}
         self.lpips = open_lpips(self.renderer.device)
         self._references: dict[tuple[int, int], Reference] = {}
 

