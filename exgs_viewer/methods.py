@@ -109,8 +109,7 @@ def find(name: str) -> Method:
 
 
 def _ours(settings: CompressionSettings, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
-    """By settings of our own, through the .exgs file and back."""
-    return _coded(_reduced(settings, subject, keep))
+    return _coded(_reduced(settings, subject, keep), settings)
 
 
 def _uncoded(settings: CompressionSettings, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
@@ -128,8 +127,8 @@ def _reduced(settings: CompressionSettings, subject: Subject, keep: float) -> Ga
 
 
 def _pruned(kind: Score, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
-    """The best by one score and nothing else, in our file: what is left of UGC without its other parts."""
-    return _coded(_best(kind, subject, keep).with_sh_degree(0))
+    """The best by one score and nothing else, in the paper's file: what is left of UGC without its other parts."""
+    return _coded(_best(kind, subject, keep).with_sh_degree(0), PRESETS["paper"])
 
 
 def _lightgs(sh_degree: int, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
@@ -162,16 +161,18 @@ def _best(kind: Score, subject: Subject, keep: float) -> GaussianCloud:
     return subject.cloud.take(order[:count].sort().values.to(subject.cloud.device))
 
 
-def _coded(cloud: GaussianCloud) -> tuple[GaussianCloud, int]:
-    data = exgs.encode(cloud)
+def _coded(cloud: GaussianCloud, settings: CompressionSettings) -> tuple[GaussianCloud, int]:
+    """Through the .exgs file and back."""
+    data = exgs.encode(cloud, settings=settings)
     return exgs.decode(data, "the encoded scene")[0].to(cloud.device), len(data)
 
 
-_BARE = replace(PRESETS["default"], calibrate=False, colors="off")
+_DEFAULT = PRESETS["default"]
+_BARE = replace(_DEFAULT, calibrate=False, colors="off")
 _BOTH = ("seen", "prepared")
 METHODS = {
     "paper": Method("ExGS's own: score (eq. 7), voxels (eq. 9), float16, LZMA", partial(_ours, PRESETS["paper"])),
-    "default": Method("merged, calibrated, recoloured: no training", partial(_ours, PRESETS["default"]), _BOTH),
+    "default": Method("merged, calibrated, recoloured: no training", partial(_ours, _DEFAULT), _BOTH),
     "best": Method("default, then a short fit", partial(_ours, PRESETS["best"]), _BOTH),
     "lightgs": Method("LightGaussian's pruning, one colour a Gaussian, float32", partial(_lightgs, 0)),
     "lightgs-sh": Method("LightGaussian's pruning with spherical harmonics, float32", partial(_lightgs, 3)),
@@ -188,6 +189,9 @@ METHODS = {
         "the tree and calibrated opacities", partial(_ours, replace(_BARE, calibrate=True)), _BOTH
     ),
     "paper-uncoded": Method("paper before it is coded, float32", partial(_uncoded, PRESETS["paper"])),
-    "default-uncoded": Method("default before it is coded, float32", partial(_uncoded, PRESETS["default"]), _BOTH),
+    "default-uncoded": Method("default before it is coded, float32", partial(_uncoded, _DEFAULT), _BOTH),
+    "default-high": Method("default, finely rounded", partial(_ours, replace(_DEFAULT, quality="high")), _BOTH),
+    "default-small": Method("default, coarsely rounded", partial(_ours, replace(_DEFAULT, quality="small")), _BOTH),
+    "default-sh1": Method("default with SH of degree 1", partial(_ours, replace(_DEFAULT, sh_degree=1)), _BOTH),
 }
 """Every method by the name that `exgs evaluate --methods` takes."""

@@ -69,7 +69,7 @@ def test_the_paper_counts_the_bytes_of_its_file():
     done = methods.compress("paper", subject(), 0.5)
     assert done.cloud.sh_degree == 0
     # Decoded values take the same again (to a few bytes: quaternions are made unit anew), so nothing went elsewhere.
-    assert done.bytes == pytest.approx(len(exgs.encode(done.cloud)), rel=0.002)
+    assert done.bytes == pytest.approx(len(exgs.encode(done.cloud, settings=PRESETS["paper"])), rel=0.002)
 
 
 def test_pruning_by_a_score_keeps_the_best_by_it():
