@@ -1,8 +1,9 @@
 """How far a painted picture is from the uncut one, and how far its latent is.
 
 The paper has L2, LPIPS and a latent loss. LPIPS needs VGG weights that do not ship with this program; in its place
-stand SSIM and the difference of gradients. The paper's latent loss as printed has no gradient to the network; here it
-pulls the predicted clean latent towards that of the uncut picture, which is what one-step restorers do.
+stand SSIM, the difference of gradients and, on request, the features of a smaller network (features.py). The paper's
+latent loss as printed has no gradient to the network; here it pulls the predicted clean latent towards that of the
+uncut picture, which is what one-step restorers do.
 """
 
 from __future__ import annotations

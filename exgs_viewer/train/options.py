@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,8 @@ class LossWeights:
     ssim: float = 0.1
     gradient: float = 0.05
     latent: float = 0.1
+    features: float = 0.1
+    """Only where `Options.features` names a network."""
 
 
 @dataclass(frozen=True)
@@ -52,4 +55,6 @@ class Options:
     """Steps between two validations."""
     judged: int = 64
     """Crops that are judged."""
+    features: Path | None = None
+    """Weights of SqueezeNet 1.1 (features.py) for a perceptual term."""
     losses: LossWeights = field(default_factory=LossWeights)

@@ -30,6 +30,7 @@ from exgs_viewer.restore.painter import Painted
 from exgs_viewer.restore.weights import has_bfloat16, write_painter
 from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
+from exgs_viewer.train.features import Features
 from exgs_viewer.train.losses import batch_psnr, terms, total
 from exgs_viewer.train.options import Options
 from exgs_viewer.train.state import Average, append_row, cut_rows, load_state, save_state
@@ -48,6 +49,7 @@ class Run:
         self.folder, self.pairs, self.options, self.team = Path(folder), pairs, options, Team()
         self.device = self.team.device
         self.painter = subject(options.preset).to(self.device, memory_format=torch.channels_last)
+        self.features = Features(options.features).to(self.device) if options.features else None
         self.average = Average(self.painter, options.decay)
         groups = parameter_groups(self.painter, options)
         self.optimizer = torch.optim.AdamW(groups, lr=options.rate, weight_decay=options.weight_decay, fused=True)
@@ -102,7 +104,10 @@ class Run:
             wanted = self._wanted_latent(batch)
             painted = self.painter(batch.frames)
         painted = Painted(painted.picture.float(), painted.latent.float())
-        return terms(painted, batch.target, wanted.float()), painted.picture.detach()
+        found = terms(painted, batch.target, wanted.float())
+        if self.features:
+            found["features"] = self.features(painted.picture, batch.target)
+        return found, painted.picture.detach()
 
     @torch.no_grad()
     def _wanted_latent(self, batch: Batch) -> Tensor:
@@ -175,7 +180,7 @@ def _tell(run: Run, rows: list[dict[str, float]], report: Report) -> None:
 
 
 def _row(run: Run, means: dict[str, float]) -> dict[str, float]:
-    names = ("loss", "charbonnier", "square", "ssim", "gradient", "latent", "norm", "psnr_in", "psnr_out")
+    names = ("loss", "charbonnier", "square", "ssim", "gradient", "latent", "features", "norm", "psnr_in", "psnr_out")
     rate = rate_at(run.step - 1, run.options)
     return {"step": run.step, "seconds": run.seconds, "rate": rate, **{name: means.get(name, 0.0) for name in names}}
 

@@ -56,7 +56,7 @@ def save_state(
         tensors[AVERAGE + name] = average.weights[name].cpu().contiguous()
         known = optimizer.state.get(value, {})
         tensors |= {f"{key}.{name}": moment.cpu().contiguous() for key, moment in known.items()}
-    write_atomically(path, save(tensors, {"about": json.dumps({**about, "updates": average.updates})}))
+    write_atomically(path, save(tensors, {"about": json.dumps({**about, "updates": average.updates}, default=str)}))
 
 
 @torch.no_grad()
