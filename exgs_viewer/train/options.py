@@ -16,7 +16,7 @@ class LossWeights:
     gradient: float = 0.05
     latent: float = 0.1
     features: float = 0.1
-    """Only where `Options.features` names a network."""
+    """Only where `Options.squeezenet` names its weights."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,6 @@ class Options:
     """Steps between two validations."""
     judged: int = 64
     """Crops that are judged."""
-    features: Path | None = None
+    squeezenet: Path | None = None
     """Weights of SqueezeNet 1.1 (features.py) for a perceptual term."""
     losses: LossWeights = field(default_factory=LossWeights)

@@ -49,7 +49,7 @@ class Run:
         self.folder, self.pairs, self.options, self.team = Path(folder), pairs, options, Team()
         self.device = self.team.device
         self.painter = subject(options.preset).to(self.device, memory_format=torch.channels_last)
-        self.features = Features(options.features).to(self.device) if options.features else None
+        self.features = Features(options.squeezenet).to(self.device) if options.squeezenet else None
         self.average = Average(self.painter, options.decay)
         groups = parameter_groups(self.painter, options)
         self.optimizer = torch.optim.AdamW(groups, lr=options.rate, weight_decay=options.weight_decay, fused=True)
