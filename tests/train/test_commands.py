@@ -36,7 +36,7 @@ def test_the_way_from_a_scene_to_a_judged_painter(tmp_path, monkeypatch, capsys)
     assert cli.main(make) == 0
     assert [path.name for path in (tmp_path / "pairs").iterdir()] == ["ball@paper+random.safetensors"]
     train = ["train", "painter", str(tmp_path / "run"), "--pairs", str(tmp_path / "pairs"), "--preset", "small"]
-    train += "--steps 2 --autoencode 1 --judge-every 2 --crop 64 --batch 1".split()
+    train += ["--steps=2", "--autoencode=1", "--judge-every=2", "--crop=64", "--batch=1"]
     assert cli.main(train) == 0
     capsys.readouterr()
     judge = ["train", "validate", "--painter", str(tmp_path / "run" / "painter"), "--pairs", str(tmp_path / "pairs")]
