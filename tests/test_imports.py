@@ -16,7 +16,15 @@ DRAWING = ("window", "desk", "viewport", "overlay", "panels", "widgets", "modals
 HOMES = {
     "dearpygui": [f"app.{name}" for name in DRAWING],
     "gsplat": ["render.cuda", "render.cuda_*"],
-    "numba": ["render.cpu", "render.cpu_*", "compress.*", "scene.space", "scene.range_coder", "scene.compact_model"],
+    "numba": [
+        "render.cpu",
+        "render.cpu_*",
+        "compress.*",
+        "scene.space",
+        "scene.range_coder",
+        "scene.compact_model",
+        "scene.codebook",
+    ],
     "plyfile": ["scene.ply"],
     "PIL": ["images"],
     "imageio": ["images"],

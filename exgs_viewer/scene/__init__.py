@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from exgs_viewer.errors import SceneError
@@ -108,7 +109,7 @@ def save_scene(path: str | Path, scene: Scene | GaussianCloud, report: Report = 
     if len(scene.cloud) == 0:
         raise SceneError(f"{path}: the scene holds no Gaussians, so there is nothing to write.")
     try:
-        size = module.write(path, scene.cloud, _meta(scene, suffix), report)
+        size = _write_exgs(path, scene, report) if suffix == ".exgs" else _write(module, path, scene, report)
     except OSError as error:
         raise SceneError(f"{path}: cannot be written ({error.strerror or error}).") from error
     losses = getattr(module, "losses", None)
@@ -124,12 +125,15 @@ def written_suffix(path: str | Path) -> str:
     raise SceneError(f"{path}: '{path.suffix}' cannot be written; use {', '.join(WRITERS)}.")
 
 
-def _meta(scene: Scene, suffix: str) -> dict[str, Any]:
-    """What the file is to say beside its Gaussians."""
-    if suffix == ".exgs":
-        from exgs_viewer.scene import exgs
-
-        return exgs.metadata(scene, CompressionSettings(keep=1.0, sh_degree=scene.cloud.sh_degree))
+def _write(module: ModuleType, path: Path, scene: Scene, report: Report) -> int:
     # `Name: value` describes the splats; other comments name the program that wrote the file they come from.
     comments = [line for line in scene.meta.get("comments", ()) if ":" in line]
-    return {**scene.meta, "comments": comments, "up": scene.up}
+    return module.write(path, scene.cloud, {**scene.meta, "comments": comments, "up": scene.up}, report)
+
+
+def _write_exgs(path: Path, scene: Scene, report: Report) -> int:
+    """The only format of which there are several qualities: whoever keeps every Gaussian wants the best."""
+    from exgs_viewer.scene import exgs
+
+    settings = CompressionSettings(keep=1.0, sh_degree=scene.cloud.sh_degree, quality="high")
+    return exgs.write(path, scene.cloud, exgs.metadata(scene, settings), report, settings)

@@ -7,15 +7,14 @@ cloud: a k-d tree cuts the vectors into cells, and each cell gets its own share 
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
+from numba import njit
 
 from exgs_viewer.scene.cells import cells
 from exgs_viewer.settings import Report, quiet
 
-ROUNDS_1D, ROUNDS = 100, 3
+ROUNDS_1D, ROUNDS = 100, 4
 """Rounds of Lloyd's algorithm for numbers, where one takes no time, and for vectors."""
-SHARE = 256
+SHARE = 512
 """Entries that a cell gets on average: time grows with it, and what cells lose against one search over all shrinks."""
 SPLIT_AXES = 8
 """Principal axes among which the cells are cut."""
@@ -43,26 +42,28 @@ def nearest(entries: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.searchsorted((entries[1:] + entries[:-1]) / 2, values).astype(np.uint8)
 
 
-def palette(vectors: Tensor, size: int, report: Report = quiet) -> tuple[Tensor, Tensor]:
+def palette(
+    vectors: np.ndarray, weights: np.ndarray, size: int, report: Report = quiet
+) -> tuple[np.ndarray, np.ndarray]:
     """At most `size` entries [P, D] that stand for `vectors` [N, D] float32, and the entry of each vector [N] int64.
 
-    No more vectors than entries are their own palette. The same vectors give the same palette every time.
+    `weights` [N] float32 > 0 say how much the squared error of each vector counts. No more vectors than entries are
+    their own palette. The same vectors give the same palette every time.
     """
-    count, width = vectors.shape
+    count = len(vectors)
     if count <= size:
-        return vectors, torch.arange(count)
-    places = [torch.from_numpy(cell) for cell in cells(_principal(vectors).numpy(), SHARE * count // size)]
-    spread = torch.stack([vectors[cell].var(dim=0, unbiased=False).sum() * len(cell) for cell in places]).double()
-    shares = _shares(spread ** (width / (width + 2)), torch.tensor([len(cell) for cell in places]), size)
-    generator = torch.Generator().manual_seed(0)
-    entries, labels, start = [], torch.empty(count, dtype=torch.int64), 0
-    for number, (cell, share) in enumerate(zip(places, shares.tolist(), strict=True)):
+        return vectors, np.arange(count)
+    places = cells(_principal(vectors), SHARE * count // size)
+    random, found = np.random.default_rng(0), []
+    labels, start = np.empty(count, np.int64), 0
+    for number, (cell, share) in enumerate(zip(places, _shares(vectors, weights, places, size), strict=True)):
         report(number / len(places), "Choosing a palette of colours")
-        found, chosen = _k_means(vectors[cell], share, generator)
-        entries.append(found)
-        labels[cell] = chosen + start
-        start += len(found)
-    return torch.cat(entries), labels
+        chance = np.sqrt(weights[cell], dtype=np.float64)
+        entries = vectors[random.choice(cell, share, replace=False, p=chance / chance.sum())]
+        labels[cell] = _k_means(vectors[cell], weights[cell], entries, ROUNDS) + start
+        found.append(entries)
+        start += share
+    return np.concatenate(found), labels
 
 
 def _companded(ordered: np.ndarray, size: int) -> np.ndarray:
@@ -76,36 +77,68 @@ def _companded(ordered: np.ndarray, size: int) -> np.ndarray:
     return np.interp((np.arange(size) + 0.5) / size, share, marks)
 
 
-def _principal(vectors: Tensor) -> Tensor:
+def _principal(vectors: np.ndarray) -> np.ndarray:
     """[N, A]. The coordinates along the axes that the vectors vary most along."""
-    some = vectors[:: max(1, len(vectors) // 100_000)]
-    return vectors @ torch.linalg.eigh(torch.cov(some.T))[1].flip(1)[:, :SPLIT_AXES]
+    some = vectors[:: max(1, len(vectors) // 10_000)]
+    axes = np.linalg.eigh(np.cov(some.T))[1][:, ::-1][:, :SPLIT_AXES]  # [D, A], widest first
+    return vectors @ axes.astype(np.float32)
 
 
-def _shares(weights: Tensor, limits: Tensor, size: int) -> Tensor:
-    """How many of `size` entries each cell gets: in proportion to `weights`, at least 1, at most `limits`.
+def _shares(vectors: np.ndarray, weights: np.ndarray, places: list[np.ndarray], size: int) -> np.ndarray:
+    """How many of `size` entries each cell gets: at least 1, at most one for each of its vectors.
 
-    A cell of n vectors of variance v in D dimensions has the error n v / entries^(2/D); the sum over the cells is
-    least where entries are shared out as (n v)^(D/(D+2)).
+    A cell of weight w and variance v in D dimensions has the error w v / entries^(2/D); the sum over the cells is
+    least where entries are shared out as (w v)^(D/(D+2)).
     """
-    shares = (weights / weights.sum().clamp_min(1e-300) * (size - len(weights))).floor().long() + 1
-    return torch.minimum(shares, limits)
+    errors = np.empty(len(places))
+    for number, cell in enumerate(places):
+        mean = np.average(vectors[cell], axis=0, weights=weights[cell])
+        errors[number] = weights[cell] @ ((vectors[cell] - mean) ** 2).sum(axis=1)
+    wanted = errors ** (vectors.shape[1] / (vectors.shape[1] + 2))
+    shares = np.floor(wanted / max(wanted.sum(), 1e-300) * (size - len(places))).astype(np.int64) + 1
+    return np.minimum(shares, [len(cell) for cell in places])
 
 
-def _k_means(vectors: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Lloyd's algorithm from a random choice of the vectors; an entry that nobody takes moves to who is worst off."""
-    entries = vectors[torch.randperm(len(vectors), generator=generator)[:size]]
-    for _ in range(ROUNDS):
-        labels = _labels(vectors, entries)
-        counts = torch.bincount(labels, minlength=size)
-        sums = torch.zeros_like(entries).index_add_(0, labels, vectors)
-        moved = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp_min(1), entries)
-        unused = torch.nonzero(counts == 0)[:, 0]
-        worst = ((vectors - moved[labels]) ** 2).sum(dim=1).topk(len(unused)).indices
-        entries = moved.index_copy(0, unused, vectors[worst])
-    return entries, _labels(vectors, entries)
+# Compiled: thousands of small steps in torch spend their time starting threads and waiting for them, 130 s where this
+# takes 2 on a machine with other work. One thread, so it needs no lock beside the renderer.
+@njit(cache=True, nogil=True)
+def _k_means(vectors, weights, entries, rounds):
+    """Move `entries` [k, D] by Lloyd's algorithm, in place; the entry of each of `vectors` [n, D], [n] int64.
+
+    An entry that nobody takes moves to the vector that is worst off.
+    """
+    labels, errors = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float32)
+    sums, totals = np.empty(entries.shape, np.float64), np.empty(len(entries), np.float64)
+    for _ in range(rounds):
+        _assign(vectors, entries, labels, errors)
+        errors *= weights
+        sums[:], totals[:] = 0, 0
+        for row, label in enumerate(labels):
+            totals[label] += weights[row]
+            for place in range(vectors.shape[1]):
+                sums[label, place] += weights[row] * vectors[row, place]
+        for label in range(len(entries)):
+            if totals[label] > 0:
+                entries[label] = sums[label] / totals[label]
+            else:
+                worst = errors.argmax()
+                entries[label] = vectors[worst]
+                errors[worst] = 0
+    _assign(vectors, entries, labels, errors)
+    return labels
 
 
-def _labels(vectors: Tensor, entries: Tensor) -> Tensor:
-    """[n] int64. The nearest entry: |x - c|^2 without |x|^2, which is the same for all entries."""
-    return torch.addmm((entries**2).sum(dim=1), vectors, entries.T, alpha=-2).argmin(dim=1)
+@njit(cache=True, nogil=True)
+def _assign(vectors, entries, labels, errors):
+    """The nearest entry of each vector, and its squared distance."""
+    columns = entries.T.copy()  # [D, k]: the innermost loop runs along memory, so it is vectorised
+    distances = np.empty(len(entries), np.float32)
+    for row in range(len(vectors)):
+        distances[:] = 0
+        for place in range(vectors.shape[1]):
+            value = vectors[row, place]
+            for label in range(len(distances)):
+                difference = columns[place, label] - value
+                distances[label] += difference * difference
+        labels[row] = distances.argmin()
+        errors[row] = distances[labels[row]]

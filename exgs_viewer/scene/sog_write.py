@@ -92,15 +92,25 @@ def _colours(cloud: GaussianCloud, pictures: Pictures) -> dict[str, Any]:
 
 def _harmonics(cloud: GaussianCloud, pictures: Pictures, report: Report) -> dict[str, Any]:
     """A picture of the palette, PER_ROW entries in a row, one pixel per coefficient, and one of 16-bit labels."""
-    vectors = cloud.sh[:, 1:].flatten(1)  # [N, 3 (K - 1)]
-    chosen, labels = palette(vectors, MAX_PALETTE, report)
-    chosen = chosen.numpy()
+    vectors = cloud.sh[:, 1:].flatten(1).numpy()  # [N, 3 (K - 1)]
+    chosen, labels = palette(vectors, _conspicuous(cloud), MAX_PALETTE, report)
     entries = codebook(chosen)
     pictures["shN_centroids.webp"] = _opaque(nearest(entries, chosen.reshape(-1, 3)))
-    low_high = np.stack([labels.numpy() & 255, labels.numpy() >> 8, np.zeros(len(labels), np.int64)], axis=1)
+    low_high = np.stack([labels & 255, labels >> 8, np.zeros_like(labels)], axis=1)
     pictures["shN_labels.webp"] = _opaque(low_high)
     files = ["shN_centroids.webp", "shN_labels.webp"]
     return {"count": len(chosen), "bands": cloud.sh_degree, "codebook": _numbers(entries), "files": files}
+
+
+def _conspicuous(cloud: GaussianCloud) -> np.ndarray:
+    """[N] float32. How much a wrong colour shows: opacity times radius, at most 32 times more or less than usual.
+
+    Area in place of radius would be the pixels seen from one distance, but large Gaussians tend to lie far away.
+    Against equal weights this gave 0.1 and 2.4 dB on flowers and playbot.
+    """
+    scales = cloud.scales.sort(dim=1).values
+    shown = cloud.opacities * (scales[:, 1] * scales[:, 2]).sqrt()
+    return (shown / shown.median().clamp_min(1e-30)).clamp(1 / 32, 32).numpy()
 
 
 def _opaque(channels: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.scene import codebook as module
@@ -37,45 +36,67 @@ def test_nearest_is_nearest():
     assert (nearest(entries, values) == np.abs(values[..., None] - entries).argmin(-1)).all()
 
 
+def vectors(count: int, seed: int = 0) -> np.ndarray:
+    """[count, 9] float32, normal, of very different variance along the axes."""
+    random = np.random.default_rng(seed)
+    return (random.normal(size=(count, 9)) * [4, 2, 1, 1, 0.5, 0.5, 0.1, 0.1, 0.1]).astype(np.float32)
+
+
+def alike(count: int) -> np.ndarray:
+    return np.ones(count, np.float32)
+
+
+def errors(found: tuple[np.ndarray, np.ndarray], values: np.ndarray) -> np.ndarray:
+    entries, labels = found
+    return ((entries[labels] - values) ** 2).sum(axis=1)
+
+
 def test_no_more_vectors_than_entries_are_kept_as_they_are():
-    vectors = torch.randn(50, 9)
-    entries, labels = palette(vectors, 50)
-    assert torch.equal(entries[labels], vectors)
+    values = vectors(50)
+    assert errors(palette(values, alike(50), 50), values).max() == 0
 
 
 def test_vectors_of_few_kinds_find_their_kinds():
-    kinds = torch.randn(40, 9, generator=torch.Generator().manual_seed(0))
-    vectors = kinds.repeat(50, 1)
-    entries, labels = palette(vectors, 512)
-    assert (entries[labels] - vectors).abs().max() < 1e-5
+    values = np.tile(vectors(40), (50, 1))
+    assert errors(palette(values, alike(2000), 512), values).max() < 1e-9
 
 
 def test_all_vectors_alike_need_one_entry():
-    entries, labels = palette(torch.full((2000, 9), 0.5), 256)
-    assert torch.equal(entries[labels], torch.full((2000, 9), 0.5))
+    values = np.full((2000, 9), 0.5, np.float32)
+    assert errors(palette(values, alike(2000), 256), values).max() == 0
 
 
 def test_a_palette_beats_its_own_choice_of_vectors_and_is_near_one_search_over_all(monkeypatch):
-    generator = torch.Generator().manual_seed(3)
-    vectors = torch.randn(3000, 9, generator=generator) * torch.tensor([4.0, 2, 1, 1, 0.5, 0.5, 0.1, 0.1, 0.1])
-
-    def error(entries, labels):
-        return float(((entries[labels] - vectors) ** 2).sum(1).mean())
-
-    some = vectors[:500]
-    unimproved = error(some, torch.cdist(vectors, some).argmin(1))
-    found = palette(vectors, 500)
+    values = vectors(3000)
+    found = palette(values, alike(3000), 500)
     assert len(found[0]) <= 500 and found[1].max() < len(found[0])
+    some = values[:500]
+    nearest_of_some = ((values[:, None] - some) ** 2).sum(axis=2).argmin(axis=1)
+    assert errors(found, values).mean() < 0.8 * errors((some, nearest_of_some), values).mean()
+    monkeypatch.setattr(module, "SHARE", 50)
+    cut_up = palette(values, alike(3000), 500)
     monkeypatch.setattr(module, "SHARE", 500)
     monkeypatch.setattr(module, "ROUNDS", 20)
-    assert error(*found) < 0.8 * unimproved
-    assert error(*found) < 1.25 * error(*palette(vectors, 500))
+    best = palette(values, alike(3000), 500)
+    assert errors(cut_up, values).mean() < 1.25 * errors(best, values).mean()
+
+
+def test_every_vector_has_the_nearest_entry_of_its_cell():
+    values = vectors(300)
+    entries, labels = palette(values, alike(300), 100)  # so few are one cell
+    assert (labels == ((values[:, None] - entries) ** 2).sum(axis=2).argmin(axis=1)).all()
+
+
+def test_what_weighs_more_is_met_better():
+    values, weights = vectors(3000), alike(3000)
+    weights[:1000] = 20
+    fair, favoured = palette(values, alike(3000), 300), palette(values, weights, 300)
+    assert errors(favoured, values)[:1000].mean() < 0.8 * errors(fair, values)[:1000].mean()
 
 
 def test_the_same_vectors_give_the_same_palette():
-    vectors = torch.randn(3000, 9)
-    (a, chosen_a), (b, chosen_b) = palette(vectors, 300), palette(vectors, 300)
-    assert torch.equal(a, b) and torch.equal(chosen_a, chosen_b)
+    (a, chosen_a), (b, chosen_b) = (palette(vectors(3000), alike(3000), 300) for _ in range(2))
+    assert (a == b).all() and (chosen_a == chosen_b).all()
 
 
 def test_cancelling_passes_through():
@@ -83,4 +104,4 @@ def test_cancelling_passes_through():
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        palette(torch.randn(300, 9), 100, stop)
+        palette(vectors(300), alike(300), 100, stop)
