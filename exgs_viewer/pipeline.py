@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Literal
 
@@ -36,6 +36,23 @@ SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 
 
 StageName = Literal["merged", "pruned", "calibrated", "recoloured", "refined"]
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A scene that has been looked at from all sides."""
+
+    cameras: tuple[Camera, ...]
+    """The views that judge it, made of the scene alone."""
+    seen: Significance
+    """What they saw of each Gaussian."""
+    order: Tensor | None = None
+    """[N] int64 where the cloud has been rearranged since: which Gaussian of then each one is."""
+
+    def moved(self, order: Tensor) -> Looked:
+        """The same for the cloud that `order` [N] has rearranged."""
+        before = order if self.order is None else self.order[order]
+        return Looked(self.cameras, _taken(self.seen, order.cpu()), before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +99,14 @@ def compress(
 
 def judge(cloud: GaussianCloud, up: Vector, renderer: Renderer, report: Report = quiet) -> Tensor:
     """Significance [N] from views made of the scene alone, remembered for the next time the same scene is judged."""
+    return score(cloud, look(cloud, up, renderer, report).seen)
+
+
+def look(cloud: GaussianCloud, up: Vector, renderer: Renderer, report: Report = quiet) -> Looked:
+    """Choose views and look at the scene from them; what was seen is remembered for the next time."""
     report(0.0, "Choosing views to judge the scene from")
-    return score(cloud, cached_measure(cloud, renderer, scoring_views(cloud, up), report))
+    cameras = scoring_views(cloud, up)
+    return Looked(tuple(cameras), cached_measure(cloud, renderer, cameras, report))
 
 
 def cut(ranked: GaussianCloud, settings: CompressionSettings, order: Tensor | None = None) -> GaussianCloud:
@@ -102,6 +125,18 @@ def prepare(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera],
     seen = cached_measure(cloud, renderer, cameras, _part(report, 0.0, 0.6))
     tree = cached_tree(cloud, seen, cameras, _part(report, 0.6, 0.4))
     return Prepared(cloud, tuple(cameras), seen, tree, Members.of(cloud, seen), extent(cloud))
+
+
+def prepare_again(cloud: GaussianCloud, looked: Looked, report: Report = quiet) -> Prepared:
+    """The same for a scene that was looked at, and rearranged since: its tree is found under the scene as it was."""
+    if looked.order is None:
+        tree = cached_tree(cloud, looked.seen, looked.cameras, report)
+    else:
+        back = looked.order.argsort()
+        # The constant colour is all that a tree wants to know, and saves the memory of a second scene.
+        before = cloud.with_sh_degree(0).take(back.to(cloud.device))
+        tree = cached_tree(before, _taken(looked.seen, back.cpu()), looked.cameras, report).moved(back.cpu().numpy())
+    return Prepared(cloud, looked.cameras, looked.seen, tree, Members.of(cloud, looked.seen), extent(cloud))
 
 
 def fold(prepared: Prepared, settings: CompressionSettings) -> Folded:
@@ -187,6 +222,10 @@ def _amplified(cloud: GaussianCloud, settings: CompressionSettings) -> GaussianC
     if settings.amplification == 1.0:
         return cloud
     return cloud.replaced(scales=cloud.scales * settings.amplification)
+
+
+def _taken(seen: Significance, index: Tensor) -> Significance:
+    return Significance(*(getattr(seen, field.name).index_select(0, index) for field in fields(seen)))
 
 
 def _part(report: Report, start: float, length: float) -> Report:

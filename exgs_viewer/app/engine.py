@@ -10,6 +10,7 @@ from typing import Any
 
 from exgs_viewer.app import pace, work
 from exgs_viewer.app.frames import Frames, Timing, request_for
+from exgs_viewer.app.reducer import Reducer
 from exgs_viewer.app.sizes import Sizes
 from exgs_viewer.app.stages import Stages, real_stages
 from exgs_viewer.app.state import (
@@ -74,21 +75,23 @@ class Engine:
         self._draft = pace.FULL
         self._view: ViewState | None = None
         self._moved_at = self._changed_at = self._touched_at = self._stirred_at = LONG_AGO
+        self._jobs = JobWorker("jobs", notify)
+        self._reducer = Reducer(self._stages, self._jobs, self._submit, notify)
         self._take_scene(None)
         self._drawing = LatestWorker[FrameRequest, tuple[Frame, list[Timing]]]("render", self._draw, notify)
         self._repairing = LatestWorker[work.RestoreRequest, Repaired | None]("restore", self._repair, notify)
-        self._jobs = JobWorker("jobs", notify)
         self._jobs.submit("renderer", self._ready)
 
     def _take_scene(self, opened: work.Opened | None) -> None:
         """Start anew with another scene."""
         self._opened = opened
+        self._reducer.forget()
         self._sizes: Sizes | None = None
         self._requested: FrameRequest | None = None
         self._frame: Frame | None = None
         self._repaired: Repaired | None = None
         self._repair_asked: tuple | None = None
-        self._refused_voxel: float | None = None
+        self._refused_ranking: CompressionSettings | None = None
 
     # What the window may read.
 
@@ -120,7 +123,7 @@ class Engine:
     @property
     def working(self) -> bool:
         """Whether anything runs or waits."""
-        return self._drawing.busy or self._repairing.busy or bool(self._jobs.names())
+        return self._drawing.busy or self._repairing.busy or self._reducer.busy or bool(self._jobs.names())
 
     @property
     def busy(self) -> bool:
@@ -138,13 +141,17 @@ class Engine:
             or self.busy
         ):
             return False
-        return not self.ready or (self._requested.measure and not self._sizes.missing(self._view.compression))
+        if not self.ready:
+            return True
+        compression = self._view.compression
+        improving = self._reducer.missing(compression) or self._sizes.missing(compression)
+        return self._requested.measure and not improving
 
     # Commands.
 
     def open(self, path: str, up: Vector | None = None) -> None:
         """Open a scene in the background; `up` overrides what the file says. The open one stays until it is there."""
-        self._jobs.cancel("open", "score", "rank", "model", "size")
+        self._jobs.cancel("open", "score", "rank", "tree", "polish", "model", "size")
         self._jobs.submit("open", lambda report: work.open_scene(self._stages, self._ready(report), path, up, report))
 
     def score(self) -> None:
@@ -158,8 +165,12 @@ class Engine:
         """Write the compressed scene as .exgs in the background. Raises BackendError before it is scored."""
         if self._ranked is None or view.camera is None:
             raise BackendError("There is no compressed scene to save yet; wait until it is scored.")
-        ranked, meta = self._ranked, work.saved_meta(self._stages, self._opened, view.compression, view.camera)
-        self._jobs.submit("save", lambda report: work.save(self._stages, path, ranked, view.compression, meta, report))
+        subject, finished = self._compressed(view), self._reducer.finished(view.compression, self._renderer)
+
+        def job(report: Report) -> Saved:
+            return work.save(self._stages, path, replace(subject, reduced=finished(report)), report)
+
+        self._jobs.submit("save", job)
 
     def capture(self, path: Path, view: ViewState, meta: dict[str, Any]) -> None:
         """Draw `view` at its size in the background and write it as PNG with `meta` inside."""
@@ -182,6 +193,7 @@ class Engine:
         """Stop the workers; a save under way is finished first."""
         self._repairing.close(1.0)
         self._drawing.close()
+        self._reducer.close()
         self._jobs.close(finish=("save", "capture"))
 
     # The picture.
@@ -199,7 +211,9 @@ class Engine:
         self._ask_for_repair(view.restore)
         if self.ready:
             self._rank_again(view.compression)
+            self._reducer.follow(self._ranked, view.compression)
             if now - max(self._moved_at, self._changed_at) >= SETTLE:
+                self._reducer.improve(view.compression, self._renderer)
                 self._encode(view)
 
     def _notice(self, view: ViewState, now: float) -> None:
@@ -213,6 +227,7 @@ class Engine:
         if last is None or last.compression != view.compression:
             self._changed_at = now
             self._jobs.cancel("size")
+            self._reducer.stop()
             self._tell_size()
         if max(self._moved_at, self._changed_at) == now:
             self._stirred_at = time.perf_counter()
@@ -228,7 +243,8 @@ class Engine:
         return self._frame is not None and replace(self._frame.request, measure=request.measure) == request
 
     def _request(self, view: ViewState, draft: pace.Draft) -> FrameRequest:
-        request = request_for(self._opened.scene.cloud, self._ranked, view, draft)
+        reduced = self._reducer.best(view.compression) if self.ready else None
+        request = request_for(self._opened.scene.cloud, self._ranked, view, reduced, draft)
         wanted = self._repaired and "restored" in request.sides
         fits = wanted and self._repaired.key == work.repair_key(request, view.restore)
         return replace(request, repaired=self._repaired if fits else None)
@@ -267,23 +283,27 @@ class Engine:
     def _rank_again(self, compression: CompressionSettings) -> None:
         """Follow the voxel slider: rank anew as often as that can be done, the newest value each time."""
         ranked, stages = self._ranked, self._stages
-        if compression.voxel_size in (ranked.voxel_size, self._refused_voxel) or "rank" in self._jobs.names():
+        if ranked.fits(compression) or compression == self._refused_ranking or "rank" in self._jobs.names():
             return
         self._jobs.cancel("model", "size")  # Of an order that is on its way out; and they would not make way.
-        scene, voxel_size = self._opened.scene, compression.voxel_size
-        self._jobs.submit("rank", lambda report: work.rank_again(stages, ranked, scene, voxel_size, report))
+        scene = self._opened.scene
+        self._jobs.submit("rank", lambda report: work.rank_again(stages, ranked, scene, compression, report))
 
     def _encode(self, view: ViewState) -> None:
         """Once the sliders have come to rest, the exact size is due."""
-        if view.compression.voxel_size != self._ranked.voxel_size or "size" in self._jobs.names():
+        if not self._ranked.fits(view.compression) or "size" in self._jobs.names():
             return
-        if self._sizes.missing(view.compression):
+        if self._sizes.missing(view.compression) and not self._reducer.missing(view.compression):
             self._submit_size(view)
 
     def _submit_size(self, view: ViewState) -> None:
-        ranked, stages = self._ranked, self._stages
-        meta = work.saved_meta(stages, self._opened, view.compression, view.camera)
-        self._submit("size", lambda report: work.measure_size(stages, ranked, view.compression, meta, report))
+        stages, subject = self._stages, self._compressed(view)
+        self._submit("size", lambda report: work.measure_size(stages, subject, report))
+
+    def _compressed(self, view: ViewState) -> work.Compressed:
+        """What is to be encoded: the merged scene as far as it is, or the ranking that is to be cut."""
+        meta = work.saved_meta(self._stages, self._opened, view.compression, view.camera)
+        return work.Compressed(self._ranked, self._reducer.exact(view.compression), view.compression, meta)
 
     def _submit(self, name: str, job: Callable[[Report], Any]) -> None:
         """Add a job of ours, which makes way for whatever the user moves."""
@@ -318,6 +338,7 @@ class Engine:
             self._drawn(outcome)
         for outcome in self._repairing.poll():
             self._repair_done(outcome)
+        self._events += [Failed("fold", work.in_words(error)) for error in self._reducer.poll()]
         for news in self._jobs.poll():
             if isinstance(news, Progressed):
                 self._events.append(Progress(news.name, news.fraction, news.text))
@@ -326,6 +347,8 @@ class Engine:
                 self._done(news)
             elif isinstance(news, Broke):
                 self._broke(news)
+            else:
+                self._reducer.dropped(news.name)
             self._events.append(Finished(news.name))
             if news.name == "open" and not isinstance(news, Done) and "open" not in self._jobs.names():
                 self.score()  # Of the scene that stays open: the attempt had stopped it.
@@ -368,6 +391,8 @@ class Engine:
                 self._events.append(SceneOpened(opened.scene, opened.camera, opened.up, opened.extent, done.seconds))
             case "score" | "rank", ranking:
                 self._take_ranking(ranking, done)
+            case "tree", treed if treed.ranked.cloud is self._opened.scene.cloud:
+                self._reducer.take_tree(treed)
             case "model", modelled if modelled.ranked is self._ranked:
                 self._sizes.take_model(modelled.model)
                 self._tell_size()
@@ -387,7 +412,7 @@ class Engine:
         if done.name == "score":
             self._events.append(Scored(done.seconds))
         self._jobs.cancel("model", "size")
-        if self._view and self._view.camera:
+        if self._view and self._view.camera and not self._reducer.missing(self._view.compression):
             self._submit_size(self._view)  # Before the model: it takes less time, and is the figure to be seen first.
         self._submit("model", lambda report: work.model_sizes(self._stages, ranking.ranked, report))
 
@@ -395,7 +420,9 @@ class Engine:
         if self._view and self._sizes and broke.name == "size":
             self._sizes.refuse(self._view.compression)
         if self._view and broke.name == "rank":
-            self._refused_voxel = self._view.compression.voxel_size
+            self._refused_ranking = self._view.compression
+        if self._view and broke.name in ("tree", "polish"):
+            self._reducer.refuse(self._view.compression)
         self._events.append(Failed(broke.name, work.in_words(broke.error)))
 
     # What runs in the workers' threads.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from exgs_viewer.app import compose
 from exgs_viewer.app.pace import FULL, Draft
-from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Side, ViewState, sides_of
+from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Reduced, Side, ViewState, sides_of
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.scene.camera import Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -32,13 +32,20 @@ class Timing:
     seconds: float
 
 
-def request_for(original: GaussianCloud, ranked: Ranked | None, view: ViewState, draft: Draft = FULL) -> FrameRequest:
+def request_for(
+    original: GaussianCloud,
+    ranked: Ranked | None,
+    view: ViewState,
+    reduced: Reduced | None = None,
+    draft: Draft = FULL,
+) -> FrameRequest:
     """What has to be drawn to show `view`; without a ranking that is the original alone."""
     sides = sides_of(view, ranked is not None)
     panes = len(sides) if view.layout == "side" else 1
     return FrameRequest(
         original=original,
         ranked=ranked,
+        reduced=reduced,
         camera=view.camera,
         # Panes of one width: then the sides share their pictures with the measurement.
         size=(max(panes, view.size[0] - view.size[0] % panes), view.size[1]),
@@ -65,6 +72,8 @@ def picture_key(request: FrameRequest, side: Side, size: Size | None = None, sha
     where = (request.camera, size or pane_size(request, side), share, request.render)
     if side == "original":
         return (request.original, None, *where)
+    if request.reduced is not None:
+        return (request.reduced, None, *where)
     return (request.ranked, drawn_settings(request.compression), *where)
 
 
@@ -128,7 +137,7 @@ class Frames:
         return picture_key(request, "compressed" if side == "restored" else side, pane_size(request, side))
 
     def _picture(self, request: FrameRequest, side: Side, size: Size, draft: Draft = FULL) -> RenderOutput:
-        cloud = request.original if side == "original" else self._selection(request.ranked, request.compression)
+        cloud = request.original if side == "original" else self._compressed(request)
         count = draft.count(len(cloud))
         key = picture_key(request, side, size, count / len(cloud))
         if key in self._pictures:
@@ -144,10 +153,12 @@ class Frames:
             self._pictures.popitem(last=False)
         return output
 
-    def _selection(self, ranked: Ranked, compression: CompressionSettings) -> GaussianCloud:
-        key = (ranked, drawn_settings(compression))
+    def _compressed(self, request: FrameRequest) -> GaussianCloud:
+        if request.reduced is not None:
+            return request.reduced.cloud
+        key = (request.ranked, drawn_settings(request.compression))
         if self._cut is None or self._cut[0] != key:
-            self._cut = (key, ranked.kept(compression))
+            self._cut = (key, request.ranked.kept(request.compression))
         return self._cut[1]
 
     def _measured(self, request: FrameRequest) -> dict[Side, float]:

@@ -118,7 +118,7 @@ class Session:
         return "Drop a scene here", "or press O: .ply, .splat, .sog, .exgs, or a screenshot made here", -1.0
 
     def _shown_progress(self) -> tuple[str, float, str] | None:
-        for job in ("open", "renderer", "save", "capture", "score", "rank"):
+        for job in ("open", "renderer", "save", "capture", "score", "rank", "tree", "polish"):
             if job in self._progress:
                 return (job, *self._progress[job])
         return None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.compress.select import BestFirst
+from exgs_viewer.pipeline import Looked, Prepared, Stage
 from exgs_viewer.render import Renderer, open_renderer
 from exgs_viewer.restore import Restorer, open_restorer
 from exgs_viewer.scene import Scene, open_scene
@@ -35,12 +37,22 @@ class Stages:
     guess_up: Callable[[GaussianCloud], Vector]
     first_view: Callable[[GaussianCloud, Vector, Sequence[Camera]], Camera]
     extent: Callable[[GaussianCloud], float]
-    score: Callable[[GaussianCloud, Vector, Renderer, Report], Tensor]
-    """[N] significance."""
+    look: Callable[[GaussianCloud, Vector, Renderer, Report], Looked]
+    """What views made of the scene alone see of each Gaussian."""
+    score: Callable[[GaussianCloud, Looked, CompressionSettings], Tensor]
+    """[N] significance, of the kind that the settings name."""
     best_first: Callable[[GaussianCloud, Tensor], BestFirst]
     """A cloud sorted by its significance [N]."""
     rank: Callable[[BestFirst, float], Tensor]
     """[N] int64, most important first, for a voxel size."""
+    prepare: Callable[[GaussianCloud, Looked, Report], Prepared]
+    """What merging starts from."""
+    fold: Callable[[Prepared, CompressionSettings], GaussianCloud]
+    """Merged Gaussians, quick enough for a moving slider."""
+    pictures: Callable[[Prepared, CompressionSettings, Renderer, Report], Pictures]
+    """What polishing learns from; the same for every retention."""
+    polish: Callable[[Prepared, CompressionSettings, Renderer, Pictures, Report], Iterator[Stage]]
+    """Merged Gaussians, better with every stage."""
     size_model: Callable[[GaussianCloud, Report], SizeModel]
     encode: Callable[[GaussianCloud, dict[str, Any], CompressionSettings, Report], int]
     """Exact bytes of a compressed cloud with its metadata."""
@@ -54,10 +66,11 @@ class Stages:
 
 def real_stages() -> Stages:
     """The functions of this program. Imported late: the window stands before they are loaded."""
+    from exgs_viewer import pipeline
     from exgs_viewer.compress.codec import size_model
+    from exgs_viewer.compress.scores import score
     from exgs_viewer.compress.select import best_first, nested_order
     from exgs_viewer.images import write_png
-    from exgs_viewer.pipeline import judge
     from exgs_viewer.scene import exgs
     from exgs_viewer.scene.views import extent, first_view, guess_up
 
@@ -68,9 +81,14 @@ def real_stages() -> Stages:
         guess_up=guess_up,
         first_view=first_view,
         extent=extent,
-        score=judge,
+        look=pipeline.look,
+        score=lambda cloud, looked, settings: score(cloud, looked.seen, settings.score),
         best_first=best_first,
         rank=nested_order,
+        prepare=pipeline.prepare_again,
+        fold=lambda prepared, settings: pipeline.fold(prepared, settings).cloud,
+        pictures=pipeline.pictures,
+        polish=pipeline.polish,
         size_model=size_model,
         encode=lambda cloud, meta, settings, report: len(exgs.encode(cloud, meta, report, settings=settings)),
         metadata=exgs.metadata,

@@ -76,14 +76,39 @@ class Ranked:
     cloud: GaussianCloud
     best_first: BestFirst
     """The same cloud by significance alone, for rankings with other voxels."""
-    voxel_size: float
-    """The voxel size of the ranking, as asked for."""
+    compression: CompressionSettings
+    """What it was ranked for; voxel size and score count."""
+    looked: Any = None
+    """What the views saw of it (pipeline.Looked), from which it may be scored otherwise, or merged."""
     order: Any = None
     """[N] int64 where the cloud lies in an older order and this is the one that counts; None where it lies in it."""
+
+    def fits(self, compression: CompressionSettings) -> bool:
+        """Whether it is the ranking that `compression` asks for."""
+        mine = self.compression
+        return (mine.voxel_size, mine.score) == (compression.voxel_size, compression.score)
 
     def kept(self, compression: CompressionSettings) -> GaussianCloud:
         """What `compression` leaves of it."""
         return cut(self.cloud, compression, self.order)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """What merging has made of a scene."""
+
+    compression: CompressionSettings
+    """What it was made for, see `reduction_of`."""
+    cloud: GaussianCloud
+    stage: str
+    """What was done to it last: `merged`, `calibrated`, …"""
+    final: bool = False
+    """Whether nothing better comes."""
+
+
+def reduction_of(compression: CompressionSettings) -> CompressionSettings:
+    """`compression` as far as it decides which Gaussians there are."""
+    return compression
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +128,8 @@ class FrameRequest:
 
     original: GaussianCloud
     ranked: Ranked | None
+    reduced: Reduced | None
+    """The merged scene, where that is the compressed one and is there already; otherwise the ranking is cut."""
     camera: Camera
     size: Size
     """Pixels of the whole picture at rest."""

@@ -10,13 +10,14 @@ from typing import Any
 
 from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_key
 from exgs_viewer.app.stages import SizeModel, Stages
-from exgs_viewer.app.state import FrameRequest, Ranked, Repaired, Saved
+from exgs_viewer.app.state import FrameRequest, Ranked, Reduced, Repaired, Saved
 from exgs_viewer.errors import BackendError, ExgsError
 from exgs_viewer.pipeline import restore
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Camera, Vector
+from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
 
 _log = logging.getLogger(__name__)
@@ -86,25 +87,26 @@ def open_scene(stages: Stages, renderer: Renderer, path: str, up: Vector | None,
 def score(
     stages: Stages, renderer: Renderer, opened: Opened, compression: CompressionSettings, report: Report
 ) -> Ranking:
-    """Judge every Gaussian, then rank."""
-    significance = stages.score(opened.scene.cloud, opened.up, renderer, report)
-    return rank(stages, opened.scene, significance, compression, report)
-
-
-def rank(stages: Stages, scene: Scene, significance: Any, compression: CompressionSettings, report: Report) -> Ranking:
-    """Put the Gaussians in order of importance for the voxel size of `compression`."""
+    """Look at the scene from all sides, then put its Gaussians in order of importance for `compression`."""
+    scene = opened.scene
+    looked = stages.look(scene.cloud, opened.up, renderer, report)
     report(0.97, "Ranking the Gaussians")
-    by_significance = stages.best_first(scene.cloud, significance)
+    by_significance = stages.best_first(scene.cloud, stages.score(scene.cloud, looked, compression))
     order = stages.rank(by_significance, compression.voxel_size)
     cloud = scene.cloud.take(order.to(scene.cloud.device))
-    return Ranking(scene, Ranked(cloud, by_significance.moved(order), compression.voxel_size))
+    return Ranking(scene, Ranked(cloud, by_significance.moved(order), compression, looked.moved(order)))
 
 
-def rank_again(stages: Stages, ranked: Ranked, scene: Scene, voxel_size: float, report: Report) -> Ranking:
+def rank_again(
+    stages: Stages, ranked: Ranked, scene: Scene, compression: CompressionSettings, report: Report
+) -> Ranking:
     """Another order for a ranked cloud, which itself stays as it is: quick enough to follow a slider."""
     report(0.5, "Ranking the Gaussians")
-    order = stages.rank(ranked.best_first, voxel_size).to(ranked.cloud.device)
-    return Ranking(scene, replace(ranked, voxel_size=voxel_size, order=order))
+    by_significance = ranked.best_first
+    if compression.score != ranked.compression.score:
+        by_significance = stages.best_first(ranked.cloud, stages.score(ranked.cloud, ranked.looked, compression))
+    order = stages.rank(by_significance, compression.voxel_size).to(ranked.cloud.device)
+    return Ranking(scene, replace(ranked, best_first=by_significance, compression=compression, order=order))
 
 
 def model_sizes(stages: Stages, ranked: Ranked, report: Report) -> Modelled:
@@ -114,13 +116,26 @@ def model_sizes(stages: Stages, ranked: Ranked, report: Report) -> Modelled:
     return Modelled(ranked, stages.size_model(whole, report))
 
 
-def measure_size(
-    stages: Stages, ranked: Ranked, compression: CompressionSettings, meta: dict[str, Any], report: Report
-) -> Sized:
-    """Encode what `compression` leaves, only to know its bytes."""
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """A compressed scene to be encoded."""
+
+    ranked: Ranked
+    reduced: Reduced | None
+    """The merged scene; None where the ranking is cut."""
+    compression: CompressionSettings
+    meta: dict[str, Any]
+
+    def cloud(self) -> GaussianCloud:
+        """The Gaussians that are left."""
+        return self.ranked.kept(self.compression) if self.reduced is None else self.reduced.cloud
+
+
+def measure_size(stages: Stages, subject: Compressed, report: Report) -> Sized:
+    """Encode a compressed scene, only to know its bytes."""
     report(0.0, "Encoding")
-    kept = ranked.kept(compression)
-    return Sized(ranked, compression, len(kept), stages.encode(kept, meta, compression, report))
+    cloud, compression = subject.cloud(), subject.compression
+    return Sized(subject.ranked, compression, len(cloud), stages.encode(cloud, subject.meta, compression, report))
 
 
 def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:
@@ -129,11 +144,9 @@ def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings,
     return stages.metadata(scene, compression)
 
 
-def save(
-    stages: Stages, path: Path, ranked: Ranked, compression: CompressionSettings, meta: dict[str, Any], report: Report
-) -> Saved:
+def save(stages: Stages, path: Path, subject: Compressed, report: Report) -> Saved:
     """Write the compressed scene and read it back."""
-    return Saved(path, stages.write(path, ranked.kept(compression), meta, compression, report))
+    return Saved(path, stages.write(path, subject.cloud(), subject.meta, subject.compression, report))
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,6 +61,11 @@ class MergeTree:
     merges: NDArray[np.int32]
     """[M, 2]. Pair by pair, first merge first: leaf `merges[m, 1]` and its group join the group of `merges[m, 0]`."""
 
+    def moved(self, place: NDArray[np.int64]) -> MergeTree:
+        """The same tree for a cloud in which Gaussian i lies at `place[i]` [N]."""
+        place = place.astype(np.int32)
+        return MergeTree(place[self.order], place[self.leaves], self.merges)
+
     @property
     def smallest(self) -> int:
         """Fewest groups that a cut can have."""

@@ -11,15 +11,21 @@ import torch
 from exgs_viewer.app.engine import Engine
 from exgs_viewer.app.stages import Stages
 from exgs_viewer.app.state import SceneOpened, Scored, ViewState
-from exgs_viewer.compress.select import BestFirst
+from exgs_viewer.compress.select import BestFirst, keep_count
 from exgs_viewer.errors import SceneError
+from exgs_viewer.pipeline import Stage
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import look_at
 from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.settings import CompressionSettings
 
 SIZE = (480, 320)
-VIEW = ViewState(look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)), SIZE)
+VIEW = ViewState(
+    look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)),
+    SIZE,
+    compression=CompressionSettings(reduction="prune"),
+)
 
 
 def plain_cloud(n: int) -> GaussianCloud:
@@ -35,6 +41,36 @@ def by_significance(cloud: GaussianCloud, significance: torch.Tensor) -> BestFir
     """As select.best_first, without looking at the scene."""
     index = torch.argsort(significance, descending=True, stable=True).numpy()
     return BestFirst(index, cloud.means.numpy()[index], 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class FakeLooked:
+    """What the views saw: just scores."""
+
+    scores: torch.Tensor
+
+    def moved(self, order):
+        return FakeLooked(self.scores[order])
+
+
+@dataclass(frozen=True, eq=False)
+class FakePrepared:
+    """What merging starts from: just the cloud."""
+
+    cloud: GaussianCloud
+
+
+def merged(prepared: FakePrepared, compression: CompressionSettings, opacity: float) -> GaussianCloud:
+    """As many Gaussians as are asked for; their opacity tells what was done to them."""
+    kept = prepared.cloud.take(slice(0, keep_count(len(prepared.cloud), compression.keep)))
+    return kept.replaced(opacities=torch.full_like(kept.opacities, opacity))
+
+
+def polish(prepared, compression, renderer, pictures, report):
+    """Two stages after the cut."""
+    for name, opacity in (("calibrated", 0.5), ("recoloured", 0.75)):
+        report(opacity, name)
+        yield Stage(name, merged(prepared, compression, opacity), 30.0)
 
 
 @dataclass
@@ -180,9 +216,14 @@ def stand():
         guess_up=lambda cloud: (0.0, -1.0, 0.0),
         first_view=lambda cloud, up, cameras: look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), up),
         extent=lambda cloud: 2.0,
-        score=lambda cloud, up, renderer, report: cloud.sh[:, 0, 0].clone(),
+        look=lambda cloud, up, renderer, report: FakeLooked(cloud.sh[:, 0, 0].clone()),
+        score=lambda cloud, looked, compression: looked.scores,
         best_first=by_significance,
         rank=lambda best_first, voxel: torch.from_numpy(best_first.index),
+        prepare=lambda cloud, looked, report: FakePrepared(cloud),
+        fold=lambda prepared, compression: merged(prepared, compression, 0.25),
+        pictures=lambda prepared, compression, renderer, report: None,
+        polish=polish,
         size_model=lambda cloud, report: FakeModel(),
         encode=lambda cloud, meta, settings, report: 10 * len(cloud),
         metadata=lambda scene, compression: {"compression": asdict(compression), "camera": scene.cameras[0]},

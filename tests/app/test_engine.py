@@ -26,6 +26,11 @@ from exgs_viewer.settings import CompressionSettings
 from .conftest import SIZE
 
 
+def pruned(**values) -> CompressionSettings:
+    """Settings of the paper's way, in which the ranking is cut; merging is test_reducer.py's."""
+    return CompressionSettings(reduction="prune", **values)
+
+
 def of(events, kind):
     return [event for event in events if isinstance(event, kind)]
 
@@ -43,8 +48,8 @@ def test_opening_tells_renderer_scene_and_score_in_this_order(stand):
 
 def test_before_scoring_only_the_original_is_shown(stand, view):
     hold = threading.Event()
-    score = stand.engine._stages.score
-    stand.engine._stages = replace(stand.engine._stages, score=lambda *given: hold.wait(20) and score(*given))
+    look = stand.engine._stages.look
+    stand.engine._stages = replace(stand.engine._stages, look=lambda *given: hold.wait(20) and look(*given))
     stand.engine.open("a")
     stand.until(SceneOpened)
     stand.engine.show(replace(view, layout="wipe"))
@@ -65,7 +70,7 @@ def test_scoring_replaces_the_cloud_by_its_permutation(stand):
 @pytest.mark.parametrize("keep", [0.01, 0.0123, 0.1, 0.5, 1.0])
 def test_the_slider_keeps_exactly_its_share_of_the_most_important(stand, view, keep):
     opened(stand)
-    stand.rest(replace(view, compression=CompressionSettings(keep=keep)))
+    stand.rest(replace(view, compression=pruned(keep=keep)))
     cloud = [drawn[0] for drawn in stand.renderer.drawn if drawn[0] is not stand.engine.scene.cloud][-1]
     assert len(cloud) == round(1000 * keep)
     assert cloud.sh[:, 0, 0].min() == 1000 - len(cloud)
@@ -124,7 +129,7 @@ def test_the_slider_does_not_draw_the_original_again(stand, view):
     stand.rest(replace(view, layout="wipe"))
     before = len(stand.renderer.drawn)
     quick(stand)
-    stand.rest(replace(view, layout="wipe", compression=CompressionSettings(keep=0.3)))
+    stand.rest(replace(view, layout="wipe", compression=pruned(keep=0.3)))
     assert [len(drawn[0]) for drawn in stand.renderer.drawn[before:]] == [300]
 
 
@@ -169,7 +174,7 @@ def test_another_scene_replaces_the_first_with_its_sizes_and_pictures(stand, vie
 def test_the_size_is_estimated_at_once_and_exact_after_a_rest(stand, view):
     opened(stand)
     stand.rest(view)
-    changed = replace(view, compression=CompressionSettings(keep=0.2))
+    changed = replace(view, compression=pruned(keep=0.2))
     stand.engine.show(changed)
     assert of(stand.engine.poll(), SizeKnown) == [SizeKnown(2200, 200, exact=False)]
     assert of(stand.rest(changed), SizeKnown)[-1] == SizeKnown(2000, 200, exact=True)
@@ -230,7 +235,7 @@ def test_a_renderer_that_runs_out_of_memory_is_told_in_words_and_tried_again(sta
 
 def test_saving_writes_what_the_slider_shows(stand, view, tmp_path):
     opened(stand)
-    stand.engine.save(tmp_path / "x.exgs", replace(view, compression=CompressionSettings(keep=0.25)))
+    stand.engine.save(tmp_path / "x.exgs", replace(view, compression=pruned(keep=0.25)))
     assert of(stand.until(Saved), Saved) == [Saved(tmp_path / "x.exgs", 2500)]
     _, cloud, meta = stand.saved[0]
     assert len(cloud) == 250 and meta["compression"]["keep"] == 0.25 and meta["camera"] == view.camera
@@ -255,17 +260,17 @@ def test_another_voxel_size_ranks_again(stand, view):
     opened(stand)
     stand.rest(view)
     ranked = stand.engine._ranked
-    stand.rest(replace(view, compression=CompressionSettings(voxel_size=0.5)))
-    assert stand.engine._ranked is not ranked and stand.engine._ranked.voxel_size == 0.5
+    stand.rest(replace(view, compression=pruned(voxel_size=0.5)))
+    assert stand.engine._ranked is not ranked and stand.engine._ranked.compression.voxel_size == 0.5
 
 
 def test_the_ranking_follows_the_voxel_slider_while_it_moves(stand, view):
     opened(stand)
     stand.rest(view)
     for voxel_size in (0.5, 0.25):
-        stand.engine.show(replace(view, compression=CompressionSettings(voxel_size=voxel_size)))
+        stand.engine.show(replace(view, compression=pruned(voxel_size=voxel_size)))
         stand.quiet()  # The clock stands still: nothing has come to rest.
-        assert stand.engine._ranked.voxel_size == voxel_size
+        assert stand.engine._ranked.compression.voxel_size == voxel_size
 
 
 def test_a_new_ranking_chooses_others_and_draws_the_original_no_more(stand, view):
@@ -276,7 +281,7 @@ def test_a_new_ranking_chooses_others_and_draws_the_original_no_more(stand, view
     stages = stand.engine._stages
     stand.engine._stages = replace(stages, rank=lambda best, voxel: torch.from_numpy(best.index[::-1].copy()))
     stand.renderer.drawn.clear()
-    stand.rest(replace(wide, compression=CompressionSettings(keep=0.1, voxel_size=0.5)))
+    stand.rest(replace(wide, compression=pruned(keep=0.1, voxel_size=0.5)))
     assert original not in [cloud for cloud, _, _ in stand.renderer.drawn]
     least = stand.renderer.drawn[-1][0].sh[:, 0, 0]
     assert least.sort().values.tolist() == list(range(100))
@@ -284,15 +289,15 @@ def test_a_new_ranking_chooses_others_and_draws_the_original_no_more(stand, view
 
 def test_cancelling_the_scoring_leaves_the_original_and_it_can_be_asked_for_again(stand, view):
     entered, hold = threading.Event(), threading.Event()
-    score = stand.engine._stages.score
+    look = stand.engine._stages.look
 
     def slow(cloud, up, renderer, report):
         entered.set()
         assert hold.wait(20)
         report(0.5, "half")
-        return score(cloud, up, renderer, report)
+        return look(cloud, up, renderer, report)
 
-    stand.engine._stages = replace(stand.engine._stages, score=slow)
+    stand.engine._stages = replace(stand.engine._stages, look=slow)
     stand.engine.open("a")
     stand.until(SceneOpened)
     stand.engine.show(view)

@@ -19,7 +19,8 @@ from .conftest import FakeRenderer, by_significance, plain_cloud
 CLOUD = plain_cloud(1000)
 REQUEST = FrameRequest(
     original=CLOUD,
-    ranked=Ranked(CLOUD, by_significance(CLOUD, torch.zeros(1000)), 0.0),
+    ranked=Ranked(CLOUD, by_significance(CLOUD, torch.zeros(1000)), CompressionSettings()),
+    reduced=None,
     camera=look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)),
     size=(90, 60),
     sides=("original", "compressed"),

@@ -32,7 +32,7 @@ def session(stand, tmp_path, monkeypatch):
     return session
 
 
-def lived(session, turns=8):
+def lived(session, turns=12):
     """Let some time pass in which nothing is touched."""
     for _ in range(turns):
         session.step()

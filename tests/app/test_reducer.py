@@ -1,0 +1,120 @@
+"""How the engine merges: at once roughly, then better and better while the sliders rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exgs_viewer.app.state import Failed, FrameReady, Saved, SceneOpened, Scored
+from exgs_viewer.scene.camera import fly
+from exgs_viewer.settings import CompressionSettings
+
+PLAIN, FOLDED, BEST = 1.0, 0.25, 0.75
+"""Opacities by which the fakes tell what was done to a cloud."""
+
+
+def drawn(stand) -> list[tuple[int, float]]:
+    """Count and opacity of every compressed cloud that was drawn; the original is drawn to be compared with."""
+    original = stand.engine.scene.cloud
+    clouds = [cloud for cloud, _, _ in stand.renderer.drawn]
+    return [(len(cloud), float(cloud.opacities[0])) for cloud in clouds if len(cloud) < len(original)]
+
+
+def merging(view, keep=0.1, **values):
+    return replace(view, compression=CompressionSettings(keep=keep, **values))
+
+
+def opened(stand, view):
+    stand.engine.open("a")
+    stand.until(SceneOpened)
+    stand.engine.show(view)
+    stand.until(Scored)
+    stand.rest(view)
+
+
+def test_a_resting_view_ends_with_the_best_that_merging_makes(stand, view):
+    opened(stand, merging(view))
+    assert drawn(stand)[-1] == (100, BEST)
+    assert stand.engine.settled and stand.engine._sizes.of(merging(view).compression).exact
+
+
+def test_a_moved_slider_shows_the_plain_cut_until_it_is_merged(stand, view):
+    opened(stand, merging(view))
+    stand.renderer.drawn.clear()
+    stand.engine.show(merging(view, 0.3))
+    stand.until(FrameReady)
+    assert drawn(stand)[0] == (300, PLAIN)
+    stand.rest(merging(view, 0.3))
+    opacities = [opacity for _, opacity in drawn(stand)]
+    assert opacities[-1] == BEST and opacities == sorted(opacities, key=[PLAIN, FOLDED, 0.5, BEST].index)
+
+
+def test_a_small_step_of_the_slider_keeps_the_last_merged_picture_meanwhile(stand, view):
+    opened(stand, merging(view))
+    stand.renderer.drawn.clear()
+    stand.rest(merging(view, 0.11))
+    assert PLAIN not in [opacity for _, opacity in drawn(stand)]
+    assert drawn(stand)[-1] == (110, BEST)
+
+
+def test_nothing_is_polished_while_the_slider_moves(stand, view):
+    opened(stand, merging(view))
+    stand.renderer.drawn.clear()
+    for keep in (0.2, 0.3, 0.4):
+        stand.engine.show(merging(view, keep))
+        stand.quiet()  # The clock stands still: nothing has come to rest.
+        stand.engine.show(merging(view, keep))
+        stand.quiet()
+    assert {opacity for _, opacity in drawn(stand)} <= {PLAIN, FOLDED}
+
+
+def test_another_view_polishes_nothing_again(stand, view):
+    calls, polish = [], stand.engine._stages.polish
+    stand.engine._reducer._stages = replace(
+        stand.engine._stages, polish=lambda *arguments: calls.append(1) or polish(*arguments)
+    )
+    opened(stand, merging(view))
+    moved = merging(view)
+    stand.rest(replace(moved, camera=fly(view.camera, 0.1, 0, 0)))
+    assert len(calls) == 1
+
+
+def test_pruning_merges_nothing(stand, view):
+    opened(stand, merging(view, reduction="prune"))
+    assert {opacity for _, opacity in drawn(stand)} == {PLAIN}
+
+
+def test_saving_waits_for_the_best(stand, view, tmp_path):
+    opened(stand, merging(view, reduction="prune"))
+    stand.engine.show(merging(view, 0.2))
+    stand.quiet()
+    stand.engine.show(merging(view, 0.2))  # There is a tree now, but nothing has been polished.
+    stand.quiet()
+    stand.engine.save(tmp_path / "a.exgs", merging(view, 0.2))
+    stand.until(Saved)
+    _, cloud, _ = stand.saved[-1]
+    assert len(cloud) == 200 and float(cloud.opacities[0]) == BEST
+
+
+def test_if_merging_fails_the_plain_cut_stays_and_it_is_told_once(stand, view):
+    def broken(prepared, compression):
+        raise MemoryError
+
+    stand.engine._reducer._stages = replace(stand.engine._stages, fold=broken)
+    stand.engine.open("a")
+    stand.until(SceneOpened)
+    stand.engine.show(merging(view))
+    stand.until(Scored)
+    events = stand.rest(merging(view))
+    assert len([event for event in events if isinstance(event, Failed)]) == 1
+    assert drawn(stand)[-1] == (100, PLAIN) and stand.engine._sizes.of(merging(view).compression).exact
+
+
+def test_another_scene_forgets_the_tree(stand, view):
+    opened(stand, merging(view))
+    stand.renderer.drawn.clear()
+    stand.engine.open("b")
+    stand.until(SceneOpened)
+    stand.engine.show(merging(view))
+    stand.until(Scored)
+    stand.rest(merging(view))
+    assert drawn(stand)[-1] == (50, BEST)
