@@ -123,7 +123,7 @@ class Engine:
     @property
     def working(self) -> bool:
         """Whether anything runs or waits."""
-        return self._drawing.busy or self._repairing.busy or self._reducer.busy or bool(self._jobs.names())
+        return self._drawing.busy or self._repairing.busy or self._reducer.busy or self._jobs.busy
 
     @property
     def busy(self) -> bool:

@@ -209,6 +209,13 @@ class JobWorker:
             current = [self._current] if self._current and not self._current.unwanted else []
             return [job.name for job in [*current, *self._waiting]]
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits, or has ended without `poll` having told of it."""
+        with self._changed:
+            ended = any(not isinstance(news, Progressed) for news in self._news)
+            return ended or self._current is not None or bool(self._waiting)
+
     def submit(self, name: str, work: Callable[[Report], Any]) -> None:
         """Add a job to the end of the queue. `work(report)` ends with Cancelled, out of `report`, once unwanted."""
         with self._changed:
