@@ -10,6 +10,7 @@ from torch import Tensor
 
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene.camera import Size
+from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
 
 # Five stops of a dark-to-bright map for depth: readable in grey, and for colour-blind eyes.
 _STOPS = ((0.02, 0.02, 0.08), (0.30, 0.07, 0.48), (0.72, 0.21, 0.47), (0.99, 0.53, 0.38), (0.99, 0.99, 0.75))
@@ -79,8 +80,14 @@ def depth_picture(depth: Tensor, alpha: Tensor) -> Tensor:
     return coloured(place) * (alpha * seen)[..., None]
 
 
+def heat_map(ranked: GaussianCloud) -> GaussianCloud:
+    """A cloud whose most significant Gaussians come first, coloured by that: bright ones stay longest (ExGS fig. 3)."""
+    rank = torch.arange(len(ranked), device=ranked.device)
+    return ranked.replaced(sh=((coloured(1 - (rank + 0.5) / len(ranked)) - 0.5) / SH_C0)[:, None])
+
+
 def coloured(place: Tensor) -> Tensor:
-    """[H, W] in [0, 1] -> [H, W, 3]: the colour of each place on the dark-to-bright map."""
+    """[...] in [0, 1] -> [..., 3]: the colour of each place on the dark-to-bright map."""
     stops = torch.tensor(_STOPS, device=place.device)  # [5, 3]
     scaled = place * (len(_STOPS) - 1)
     lower = scaled.floor().clamp(0, len(_STOPS) - 2).long()

@@ -69,7 +69,8 @@ def pane_size(request: FrameRequest, side: Side) -> Size:
 
 def picture_key(request: FrameRequest, side: Side, size: Size | None = None, share: float = 1.0) -> tuple:
     """What a rendered picture depends on; equal keys mean equal pictures."""
-    where = (request.camera, size or pane_size(request, side), share, request.render)
+    heat = request.mode == "significance" and request.ranked is not None
+    where = (request.camera, size or pane_size(request, side), share, heat, request.render)
     if side == "original":
         return (request.original, None, *where)
     if request.reduced is not None:
@@ -90,6 +91,7 @@ class Frames:
         self._as_bytes = as_bytes
         self._pictures: OrderedDict[tuple, RenderOutput] = OrderedDict()
         self._cut: tuple[tuple, GaussianCloud] | None = None
+        self._heat: dict[Side, tuple[GaussianCloud, GaussianCloud]] = {}
         self._timings: list[Timing] = []
 
     def draw(self, request: FrameRequest) -> tuple[Frame, list[Timing]]:
@@ -113,6 +115,7 @@ class Frames:
     def forget(self) -> None:
         """Let go of all pictures and clouds."""
         self._pictures.clear()
+        self._heat.clear()
         self._cut = None
 
     def _honest(self, request: FrameRequest, side: Side) -> Side:
@@ -137,7 +140,7 @@ class Frames:
         return picture_key(request, "compressed" if side == "restored" else side, pane_size(request, side))
 
     def _picture(self, request: FrameRequest, side: Side, size: Size, draft: Draft = FULL) -> RenderOutput:
-        cloud = request.original if side == "original" else self._compressed(request)
+        cloud = self._cloud(request, side)
         count = draft.count(len(cloud))
         key = picture_key(request, side, size, count / len(cloud))
         if key in self._pictures:
@@ -153,6 +156,16 @@ class Frames:
             self._pictures.popitem(last=False)
         return output
 
+    def _cloud(self, request: FrameRequest, side: Side) -> GaussianCloud:
+        cloud = request.original if side == "original" else self._compressed(request)
+        if request.mode != "significance" or request.ranked is None:
+            return cloud
+        known, heat = self._heat.get(side, (None, None))
+        if known is not cloud:
+            heat = compose.heat_map(cloud)
+            self._heat[side] = (cloud, heat)
+        return heat
+
     def _compressed(self, request: FrameRequest) -> GaussianCloud:
         if request.reduced is not None:
             return request.reduced.cloud
@@ -165,6 +178,7 @@ class Frames:
         """dB of the compressed and, where there is one, the restored picture against the original."""
         if request.ranked is None:
             return {}
+        request = replace(request, mode="color")
         size = pane_size(request, "compressed")
         original = self._picture(request, "original", size).color
         result: dict[Side, float] = {}

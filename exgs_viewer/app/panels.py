@@ -20,7 +20,7 @@ WIDTH = 348
 STATUS = 30
 """Design pixels of the status line."""
 LAYOUT_WORDS = {"single": "Single", "wipe": "Wipe", "side": "Side", "difference": "Diff"}
-MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Coverage"}
+MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Coverage", "significance": "Importance"}
 
 
 class Actions(Protocol):

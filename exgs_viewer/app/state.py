@@ -20,8 +20,8 @@ from exgs_viewer.settings import CompressionSettings, RenderSettings, RestoreSet
 Layout = Literal["single", "wipe", "side", "difference"]
 LAYOUTS: tuple[Layout, ...] = ("single", "wipe", "side", "difference")
 Side = Literal["original", "compressed", "restored"]
-Mode = Literal["color", "alpha", "depth"]
-MODES: tuple[Mode, ...] = ("color", "depth", "alpha")
+Mode = Literal["color", "alpha", "depth", "significance"]
+MODES: tuple[Mode, ...] = ("color", "depth", "alpha", "significance")
 
 
 @dataclass(frozen=True)

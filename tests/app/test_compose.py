@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from exgs_viewer.app import compose
 from exgs_viewer.render import RenderOutput
+from exgs_viewer.scene.cloud import SH_C0
+
+from .conftest import plain_cloud
 
 LEFT, RIGHT = torch.rand(6, 10, 3), torch.rand(6, 10, 3)
 
@@ -62,6 +65,13 @@ def test_near_is_brighter_than_far_and_nothing_is_black():
     brightness = compose.depth_picture(depth, alpha).sum(2)[0]
     assert (brightness[:-1].diff()[:3] < 0).all() and brightness[-1] == 0
     assert not compose.depth_picture(torch.zeros(2, 2), torch.zeros(2, 2)).any()
+
+
+def test_the_heat_map_is_brightest_where_the_cloud_begins():
+    cloud = compose.heat_map(plain_cloud(100))
+    colors = 0.5 + SH_C0 * cloud.sh[:, 0]
+    assert cloud.sh_degree == 0 and colors.min() >= 0 and colors.max() <= 1
+    assert (colors.mean(1).diff() < 0).all()
 
 
 def test_modes_show_what_they_are_called():

@@ -114,6 +114,15 @@ def test_a_hole_takes_the_depth_around_it_and_emptiness_has_none():
     assert surface_at(empty, 0.5, 0.5) is None
 
 
+def test_significance_colours_both_sides_and_is_remembered_apart():
+    renderer = FakeRenderer()
+    frames = Frames(renderer)
+    frames.draw(replace(REQUEST, mode="significance"))
+    assert all(not cloud.sh.equal(CLOUD.sh[: len(cloud)]) for cloud, _, _ in renderer.drawn)
+    frames.draw(REQUEST)
+    assert len(renderer.drawn) == 4 and renderer.drawn[2][0] is CLOUD
+
+
 def test_a_draft_is_smaller_and_thinner():
     renderer, cloud = FakeRenderer(), plain_cloud(200_000)
     request = replace(REQUEST, original=cloud, layout="single", sides=("original",), draft=Draft(0.5, 0.35))
