@@ -137,3 +137,19 @@ def test_the_restored_picture_covers_what_the_compressed_one_lacks(whole, render
     restored = pipeline.restore(output, open_restorer("inpaint"), RestoreSettings())
     assert restored.shape == (120, 160, 3) and float(restored.min()) >= 0 and float(restored.max()) <= 1
     assert torch.equal(pipeline.restore(output, open_restorer("inpaint"), RestoreSettings(strength=0.0)), output.color)
+
+
+def test_a_rearranged_scene_merges_as_it_would_have_before(renderer, whole, tmp_path, monkeypatch):
+    """The window puts its scene in the order of a ranking; its tree must still be found, and mean the same."""
+    monkeypatch.setenv("EXGS_HOME", str(tmp_path))
+    looked = pipeline.look(whole, UP, renderer)
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))
+    before = pipeline.prepare_again(whole, looked)
+    trees = list((tmp_path / "trees").iterdir())
+    after = pipeline.prepare_again(whole.take(order), looked.moved(order))
+    assert list((tmp_path / "trees").iterdir()) == trees, "found, not built anew"
+    settings = CompressionSettings(keep=0.2)
+    first, second = pipeline.fold(before, settings).cloud, pipeline.fold(after, settings).cloud
+    nearest = torch.cdist(first.means, second.means).argmin(1)
+    for name in ("means", "scales", "opacities", "sh"):
+        assert torch.allclose(getattr(first, name), getattr(second, name)[nearest], atol=1e-4), name

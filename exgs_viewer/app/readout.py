@@ -143,6 +143,14 @@ def drawn_text(renderer: str, frame: Frame | None) -> str:
     return f"{renderer} · {width} × {height} {kind}{time}"
 
 
+def how_made(frame: Frame) -> str:
+    """What was done to the compressed scene on the screen: not everything that is to come may be there yet."""
+    request = frame.request
+    if request.reduced is not None:
+        return request.reduced.stage
+    return "pruned, merging …" if request.compression.reduction == "merge" else "pruned"
+
+
 def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str, restorer: str) -> tuple[Label, ...]:
     """A label for each pane of the picture that is really on the screen."""
     request = frame.request
@@ -171,7 +179,7 @@ def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, wait
     size = ""
     if known is not None:
         size = f" · {'' if known.exact else '~'}{words.size(known.bytes)}"
-    detail = f"{words.amount(known.count if known else count)} Gaussians{size}"
+    detail = f"{words.amount(known.count if known else count)} Gaussians{size} · {how_made(frame)}"
     quality = frame.psnr.get(side)
     note = words.decibels(quality) if quality is not None else ""
     if side == "restored":

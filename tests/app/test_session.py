@@ -62,7 +62,8 @@ def test_a_scene_is_named_counted_and_labelled(session):
     assert (original.title, original.detail.split(" ")[0]) == ("Original", "1,000")
     assert "1,000 Gaussians" in panel.facts and panel.scored and panel.size == "1.00 kB"
     assert panel.size_lines[1].startswith("10.0 bytes per Gaussian")
-    assert (label.title, label.detail) == ("Compressed", "100 Gaussians · 1.00 kB") and label.note.endswith("dB")
+    assert (label.title, label.detail) == ("Compressed", "100 Gaussians · 1.00 kB · recoloured")
+    assert label.note.endswith("dB")
 
 
 def test_the_slider_shows_an_estimate_with_a_tilde_and_then_the_exact_size(session):
