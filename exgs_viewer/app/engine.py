@@ -11,7 +11,7 @@ from typing import Any
 from exgs_viewer.app import pace, work
 from exgs_viewer.app.frames import Frames, Timing, request_for
 from exgs_viewer.app.reducer import Reducer
-from exgs_viewer.app.sizes import Sizes
+from exgs_viewer.app.sizes import Coding, Sizes, coding_of
 from exgs_viewer.app.stages import Stages, real_stages
 from exgs_viewer.app.state import (
     Event,
@@ -48,6 +48,8 @@ SETTLE = 0.3
 """Seconds without a change of the compression after which the exact size is computed."""
 MEASURE = 0.6
 """Seconds without any change after which the view is measured; that draws the original, which may take a while."""
+LEISURE = ("anchors",)
+"""Jobs that nobody waits for."""
 LONG_AGO = -1e9
 
 
@@ -92,6 +94,8 @@ class Engine:
         self._repaired: Repaired | None = None
         self._repair_asked: tuple | None = None
         self._refused_ranking: CompressionSettings | None = None
+        self._modelling: Coding | None = None
+        self._rough: work.Modelled | None = None
 
     # What the window may read.
 
@@ -122,8 +126,8 @@ class Engine:
 
     @property
     def working(self) -> bool:
-        """Whether anything runs or waits."""
-        return self._drawing.busy or self._repairing.busy or self._reducer.busy or self._jobs.busy
+        """Whether anything runs or waits that the user may be waiting for."""
+        return self._drawing.busy or self._repairing.busy or self._reducer.busy or self._jobs.busy(*LEISURE)
 
     @property
     def busy(self) -> bool:
@@ -151,7 +155,7 @@ class Engine:
 
     def open(self, path: str, up: Vector | None = None) -> None:
         """Open a scene in the background; `up` overrides what the file says. The open one stays until it is there."""
-        self._jobs.cancel("open", "score", "rank", "tree", "polish", "model", "size")
+        self._jobs.cancel("open", "score", "rank", "tree", "polish", "model", "anchors", "size")
         self._jobs.submit("open", lambda report: work.open_scene(self._stages, self._ready(report), path, up, report))
 
     def score(self) -> None:
@@ -211,10 +215,12 @@ class Engine:
         self._ask_for_repair(view.restore)
         if self.ready:
             self._rank_again(view.compression)
+            self._estimate(view.compression)
             self._reducer.follow(self._ranked, view.compression)
             if now - max(self._moved_at, self._changed_at) >= SETTLE:
                 self._reducer.improve(view.compression, self._renderer)
                 self._encode(view)
+                self._anchor()
 
     def _notice(self, view: ViewState, now: float) -> None:
         """Stamp what moves: the camera, what changes the compressed picture, or anything at all."""
@@ -226,7 +232,7 @@ class Engine:
             self._moved_at = now
         if last is None or last.compression != view.compression:
             self._changed_at = now
-            self._jobs.cancel("size")
+            self._jobs.cancel("size", "anchors")
             self._reducer.stop()
             self._tell_size()
         if max(self._moved_at, self._changed_at) == now:
@@ -285,7 +291,9 @@ class Engine:
         ranked, stages = self._ranked, self._stages
         if ranked.fits(compression) or compression == self._refused_ranking or "rank" in self._jobs.names():
             return
-        self._jobs.cancel("model", "size")  # Of an order that is on its way out; and they would not make way.
+        self._jobs.cancel(
+            "model", "anchors", "size"
+        )  # Of an order that is on its way out; and they would not make way.
         scene = self._opened.scene
         self._jobs.submit("rank", lambda report: work.rank_again(stages, ranked, scene, compression, report))
 
@@ -393,9 +401,10 @@ class Engine:
                 self._take_ranking(ranking, done)
             case "tree", treed if treed.ranked.cloud is self._opened.scene.cloud:
                 self._reducer.take_tree(treed)
-            case "model", modelled if modelled.ranked is self._ranked:
-                self._sizes.take_model(modelled.model)
+            case "model" | "anchors", modelled if modelled.ranked is self._ranked:
+                self._sizes.take_model(modelled)
                 self._tell_size()
+                self._rough = modelled if done.name == "model" else None
             case "size", sized if sized.ranked is self._ranked:
                 self._sizes.learn(sized)
                 self._tell_size()
@@ -411,10 +420,28 @@ class Engine:
         self._sizes = Sizes(ranking.ranked)
         if done.name == "score":
             self._events.append(Scored(done.seconds))
-        self._jobs.cancel("model", "size")
+        self._jobs.cancel("model", "anchors", "size")
         if self._view and self._view.camera and not self._reducer.missing(self._view.compression):
             self._submit_size(self._view)  # Before the model: it takes less time, and is the figure to be seen first.
-        self._submit("model", lambda report: work.model_sizes(self._stages, ranking.ranked, report))
+        self._modelling = None
+        if self._view:
+            self._estimate(self._view.compression)
+
+    def _estimate(self, compression: CompressionSettings) -> None:
+        """Have the sizes estimated for another codec, quality or reduction."""
+        if not self._sizes.unknown(compression) or self._modelling == coding_of(compression):
+            return
+        self._modelling, ranked = coding_of(compression), self._ranked
+        self._jobs.cancel("model", "anchors")
+        self._submit("model", lambda report: work.model_sizes(self._stages, ranked, compression, report))
+
+    def _anchor(self) -> None:
+        """Then better, by encoding in the background once nothing else is to be done."""
+        known = self._rough
+        if known is None or known.ranked is not self._ranked or self.working or self._jobs.busy():
+            return
+        prepared = self._reducer.prepared if known.compression.reduction == "merge" else None
+        self._submit("anchors", lambda report: work.anchor_sizes(self._stages, known, prepared, report))
 
     def _broke(self, broke: Broke) -> None:
         if self._view and self._sizes and broke.name == "size":

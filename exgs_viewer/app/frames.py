@@ -12,7 +12,7 @@ from torch import Tensor
 
 from exgs_viewer.app import compose
 from exgs_viewer.app.pace import FULL, Draft
-from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Reduced, Side, ViewState, sides_of
+from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Reduced, Side, ViewState, reduction_of, sides_of
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.scene.camera import Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -79,8 +79,8 @@ def picture_key(request: FrameRequest, side: Side, size: Size | None = None, sha
 
 
 def drawn_settings(compression: CompressionSettings) -> CompressionSettings:
-    """`compression` without the voxel size, which has done its work in the ranking already."""
-    return replace(compression, voxel_size=0.0)
+    """`compression` without the voxel size, which has done its work in the ranking already, and how it is stored."""
+    return replace(reduction_of(compression), voxel_size=0.0)
 
 
 class Frames:

@@ -60,6 +60,11 @@ class Reducer:
         self._given_up: set[CompressionSettings] = set()
 
     @property
+    def prepared(self) -> Prepared | None:
+        """What merging starts from, once there is a tree."""
+        return self._prepared
+
+    @property
     def busy(self) -> bool:
         """Whether a cut is on its way."""
         return self._folding.busy

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from exgs_viewer.app.stages import SizeModel
 from exgs_viewer.app.state import Ranked, SizeKnown
-from exgs_viewer.app.work import Sized
+from exgs_viewer.app.work import Modelled, Sized
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.settings import CompressionSettings
+
+Coding = tuple[str, str, str]
+
+
+def coding_of(compression: CompressionSettings) -> Coding:
+    """What the curve of bytes over retention depends on."""
+    return compression.codec, compression.quality, compression.reduction
 
 
 class Sizes:
@@ -16,7 +23,7 @@ class Sizes:
         self.ranked = ranked
         self._exact: dict[CompressionSettings, int] = {}
         self._refused: set[CompressionSettings] = set()
-        self._model: SizeModel | None = None
+        self._models: dict[Coding, SizeModel] = {}
 
     def of(self, compression: CompressionSettings) -> SizeKnown | None:
         """The exact size where it is known, otherwise the estimate, otherwise nothing."""
@@ -24,23 +31,32 @@ class Sizes:
         exact = self._exact.get(compression)
         if exact is not None:
             return SizeKnown(exact, count, exact=True)
-        if self._model is None:
-            return None
-        return SizeKnown(self._model.bytes(count, self._degree(compression)), count, exact=False)
+        model = self._models.get(coding_of(compression))
+        return model and SizeKnown(model.bytes(count, self._degree(compression)), count, exact=False)
 
     def missing(self, compression: CompressionSettings) -> bool:
         """Whether the exact size is worth being computed."""
         return compression not in self._exact and compression not in self._refused
 
-    def take_model(self, model: SizeModel) -> None:
-        """From now on there are estimates."""
-        self._model = model
+    def unknown(self, compression: CompressionSettings) -> bool:
+        """Whether there is no estimate yet for the way in which `compression` stores."""
+        return coding_of(compression) not in self._models
+
+    def take_model(self, modelled: Modelled) -> None:
+        """From now on there are estimates, or better ones."""
+        coding, model = coding_of(modelled.compression), modelled.model
+        for compression, size in self._exact.items():
+            if coding_of(compression) == coding:
+                count = keep_count(len(self.ranked.cloud), compression.keep)
+                model = model.learned(count, self._degree(compression), size)
+        self._models[coding] = model
 
     def learn(self, sized: Sized) -> None:
         """An exact size; the estimate gets better by it."""
         self._exact[sized.compression] = sized.bytes
-        if self._model is not None:
-            self._model = self._model.learned(sized.count, self._degree(sized.compression), sized.bytes)
+        coding, degree = coding_of(sized.compression), self._degree(sized.compression)
+        if coding in self._models:
+            self._models[coding] = self._models[coding].learned(sized.count, degree, sized.bytes)
 
     def refuse(self, compression: CompressionSettings) -> None:
         """Computing it has failed; do not try for ever."""

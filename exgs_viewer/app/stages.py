@@ -53,7 +53,10 @@ class Stages:
     """What polishing learns from; the same for every retention."""
     polish: Callable[[Prepared, CompressionSettings, Renderer, Pictures, Report], Iterator[Stage]]
     """Merged Gaussians, better with every stage."""
-    size_model: Callable[[GaussianCloud, Report], SizeModel]
+    size_model: Callable[[GaussianCloud, Report, CompressionSettings], SizeModel]
+    """The first estimates for a ranked cloud, stored as the settings say."""
+    anchored: Callable[[SizeModel, Callable[[int], GaussianCloud], int, CompressionSettings, Report], SizeModel]
+    """The model corrected by encoding some of what `at(count)` leaves of so many Gaussians."""
     encode: Callable[[GaussianCloud, dict[str, Any], CompressionSettings, Report], int]
     """Exact bytes of a compressed cloud with its metadata."""
     metadata: Callable[[Scene, CompressionSettings], dict[str, Any]]
@@ -67,7 +70,7 @@ class Stages:
 def real_stages() -> Stages:
     """The functions of this program. Imported late: the window stands before they are loaded."""
     from exgs_viewer import pipeline
-    from exgs_viewer.compress.codec import size_model
+    from exgs_viewer.compress.codec import anchor_counts, anchored, size_model
     from exgs_viewer.compress.scores import score
     from exgs_viewer.compress.select import best_first, nested_order
     from exgs_viewer.images import write_png
@@ -90,6 +93,7 @@ def real_stages() -> Stages:
         pictures=pipeline.pictures,
         polish=pipeline.polish,
         size_model=size_model,
+        anchored=lambda model, at, total, settings, report: anchored(model, at, anchor_counts(total), settings, report),
         encode=lambda cloud, meta, settings, report: len(exgs.encode(cloud, meta, report, settings=settings)),
         metadata=exgs.metadata,
         write=lambda path, cloud, meta, settings, report: exgs.write(path, cloud, meta, report, settings),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,8 +107,8 @@ class Reduced:
 
 
 def reduction_of(compression: CompressionSettings) -> CompressionSettings:
-    """`compression` as far as it decides which Gaussians there are."""
-    return compression
+    """`compression` as far as it decides which Gaussians there are, not how they are stored."""
+    return replace(compression, codec="compact", quality="default")
 
 
 @dataclass(frozen=True, eq=False)

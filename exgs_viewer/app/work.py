@@ -12,7 +12,7 @@ from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_ke
 from exgs_viewer.app.stages import SizeModel, Stages
 from exgs_viewer.app.state import FrameRequest, Ranked, Reduced, Repaired, Saved
 from exgs_viewer.errors import BackendError, ExgsError
-from exgs_viewer.pipeline import restore
+from exgs_viewer.pipeline import Prepared, restore
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
 from exgs_viewer.scene import Scene
@@ -47,6 +47,8 @@ class Modelled:
     """The size estimate of a ranking."""
 
     ranked: Ranked
+    compression: CompressionSettings
+    """What it was made for; codec, quality and reduction count."""
     model: SizeModel
 
 
@@ -109,11 +111,22 @@ def rank_again(
     return Ranking(scene, replace(ranked, best_first=by_significance, compression=compression, order=order))
 
 
-def model_sizes(stages: Stages, ranked: Ranked, report: Report) -> Modelled:
+def model_sizes(stages: Stages, ranked: Ranked, compression: CompressionSettings, report: Report) -> Modelled:
     """Sample what the bytes of a ranking will be."""
     report(0.0, "Estimating sizes")  # Waits here while a slider moves: what follows touches the whole scene.
     whole = ranked.cloud if ranked.order is None else ranked.cloud.take(ranked.order)
-    return Modelled(ranked, stages.size_model(whole, report))
+    return Modelled(ranked, compression, stages.size_model(whole, report, compression))
+
+
+def anchor_sizes(stages: Stages, known: Modelled, prepared: Prepared | None, report: Report) -> Modelled:
+    """The same estimate, corrected by encoding what some retentions leave, merged where there is a tree."""
+    ranked, compression, total = known.ranked, known.compression, len(known.ranked.cloud)
+
+    def at(count: int) -> GaussianCloud:
+        settings = replace(compression, keep=count / total)
+        return ranked.kept(settings) if prepared is None else stages.fold(prepared, settings)
+
+    return replace(known, model=stages.anchored(known.model, at, total, compression, report))
 
 
 @dataclass(frozen=True, eq=False)

@@ -209,12 +209,12 @@ class JobWorker:
             current = [self._current] if self._current and not self._current.unwanted else []
             return [job.name for job in [*current, *self._waiting]]
 
-    @property
-    def busy(self) -> bool:
-        """Whether a job runs or waits, or has ended without `poll` having told of it."""
+    def busy(self, *but: str) -> bool:
+        """Whether a job runs or waits, or has ended without `poll` having told of it; those named count nothing."""
         with self._changed:
-            ended = any(not isinstance(news, Progressed) for news in self._news)
-            return ended or self._current is not None or bool(self._waiting)
+            ended = [news.name for news in self._news if not isinstance(news, Progressed)]
+            jobs = [self._current, *self._waiting] if self._current else self._waiting
+            return any(name not in but for name in (*ended, *(job.name for job in jobs)))
 
     def submit(self, name: str, work: Callable[[Report], Any]) -> None:
         """Add a job to the end of the queue. `work(report)` ends with Cancelled, out of `report`, once unwanted."""
