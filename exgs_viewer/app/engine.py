@@ -282,7 +282,8 @@ class Engine:
         if not frame.request.draft.whole or key == self._repair_asked or not self._on_screen(self._requested):
             return
         self._repair_asked = key
-        self._repairing.submit(work.RestoreRequest(key, frame.outputs["restored"], settings))
+        output, kept = frame.outputs["restored"], frame.request.compression.keep
+        self._repairing.submit(work.RestoreRequest(key, output, settings, kept))
 
     # Ranking and sizes.
 
@@ -468,7 +469,8 @@ class Engine:
 
     def _repair(self, request: work.RestoreRequest, stale: Callable[[], bool]) -> Repaired | None:
         began = time.perf_counter()
-        picture = restore(request.output, self._restorer_for(request.settings), request.settings, stale)
+        restorer = self._restorer_for(request.settings)
+        picture = restore(request.output, restorer, request.settings, stale, retention=request.retention)
         return None if picture is None else Repaired(request.key, picture, time.perf_counter() - began)
 
     def _restorer_for(self, settings: RestoreSettings) -> Restorer:

@@ -69,6 +69,8 @@ class RestoreRequest:
     key: tuple
     output: RenderOutput
     settings: RestoreSettings
+    retention: float
+    """Share of the Gaussians that is left in it."""
 
 
 def repair_key(request: FrameRequest, settings: RestoreSettings) -> tuple:
@@ -180,7 +182,8 @@ def capture(
     frame, _ = frames.draw(request)
     if "restored" in request.sides:
         report(0.6, "Restoring")
-        picture = restore(frame.outputs["restored"], tools.restorer(), settings)
+        kept = request.compression.keep
+        picture = restore(frame.outputs["restored"], tools.restorer(), settings, retention=kept)
         request = replace(request, repaired=Repaired(repair_key(request, settings), picture, 0.0))
         frame, _ = frames.draw(request)
     report(0.9, f"Writing {path.name}")
