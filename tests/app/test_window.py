@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.screen,
     pytest.mark.skipif(not shutil.which("xdotool"), reason="no xdotool; `python3 run_viewer.py test` installs it"),
 ]
-LONG = 120
+LONG = 270
 PROGRAM = """
 import sys, pathlib
 import dearpygui.dearpygui as dpg
