@@ -135,7 +135,7 @@ def code_tree_of_two(state, data, model, special, general, width, number):
     return node - (1 << width)
 
 
-SIGNED = 50
+SIGNED = 112
 """Counters that code_signed takes."""
 LONGEST = 24
 """Bits of the largest magnitude that code_signed writes."""
@@ -152,11 +152,12 @@ def code_signed(state, data, model, base, number):
         if not code_bit(state, data, model, base + 1 + width, np.int64(magnitude >> width != 0)):
             break
         width += 1
-    # The highest bit is known. One more is learned, the rest is noise.
-    value, left = np.int64(1), bits - 1
-    if left > 0:
+    # The highest bit is known. Two more are learned, the rest is noise.
+    value, left = np.int64(1), width - 1
+    for depth in range(min(left, 2)):
         left -= 1
-        value = 2 + code_bit(state, data, model, base + 25 + bits, (magnitude >> left) & 1)
+        context = base + 26 + 3 * width + (0 if depth == 0 else 1 + (value & 1))
+        value = 2 * value + code_bit(state, data, model, context, (magnitude >> left) & 1)
     if left > 0:
         value = (value << left) | code_bits(state, data, left, magnitude & ((1 << left) - 1))
     return -value if negative else value

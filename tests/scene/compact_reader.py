@@ -83,9 +83,9 @@ class Coder:
         while width < 24 and self.learn(*name, "width", width):
             width += 1
         number = 1
-        if width > 1:
-            number = 2 + self.learn(*name, "top", width)
-        left = max(width - 2, 0)
+        for place in range(min(width - 1, 2)):
+            number = 2 * number + self.learn(*name, "top", width, 0 if place == 0 else 1 + number % 2)
+        left = max(width - 3, 0)
         number = number << left | self.noise(left)
         return -number if negative else number
 
