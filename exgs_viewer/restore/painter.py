@@ -60,13 +60,19 @@ class PainterConfig:
     pixel_shuffle: int = 1
     """Side of the pixel blocks that become channels before the encoder and pixels again after the decoder."""
     residual: bool = False
-    """Whether the decoder's output is added to the gated fill instead of being the picture."""
+    """Whether the decoder says what to add to the rendered picture, and how much of the fill to take where it differs,
+    instead of being the picture: the fill is wrong where the uncut scene has holes of its own."""
     prompt_tokens: int = 77
     """Context tokens; with mask_mode `tokens` as many as MASK_GRID has cells."""
     prompt_learned: bool = False
     """Whether they start at random to be learnt, instead of at zero to be replaced by a caption's features."""
     timestep: int = TIMESTEP
     version: int = 1
+
+    @property
+    def told(self) -> int:
+        """Channels that the decoder gives for each pixel: colour, and with `residual` the logit of the fill's share."""
+        return 4 if self.residual else 3
 
 
 LITE = PainterConfig(
@@ -149,6 +155,10 @@ class Painted:
     """[B, L, H / 8, W / 8]. The predicted clean latent z0."""
 
 
+FILL_AT_FIRST = 2.0
+"""Logit of the share of the fill that an untrained painter takes: 0.88."""
+
+
 class Painter(nn.Module):
     """The network. Its children are what a checkpoint's prefixes name: unet, vae, skip, mask, prompt_embeds."""
 
@@ -157,7 +167,7 @@ class Painter(nn.Module):
         self.config = config
         block = config.pixel_shuffle**2
         seen = sum(CHANNELS[name] for name in config.inputs)
-        self.vae = AutoencoderTiny(in_channels=seen * block, out_channels=3 * block, **config.autoencoder)
+        self.vae = AutoencoderTiny(in_channels=seen * block, out_channels=config.told * block, **config.autoencoder)
         latents = config.autoencoder["latent_channels"]
         self.unet = UNet2DConditionModel(in_channels=latents + config.mask_latent, **config.unet)
         self.encoder_taps, self.decoder_taps = encoder_taps(self.vae), decoder_taps(self.vae)
@@ -175,8 +185,7 @@ class Painter(nn.Module):
         """Repair a batch."""
         latent, skips = self.encode(frames)
         latent = self.denoise(latent, frames)
-        picture = self.decode(latent, skips)
-        return Painted(frames.fill + picture if self.config.residual else picture, latent)
+        return Painted(self.composed(self.decode(latent, skips), frames.color, frames.fill), latent)
 
     def encode(self, frames: Frames) -> tuple[Tensor, list[Tensor]]:
         """The latent [B, L, H / 8, W / 8] and the activations that the skips carry on, from the finest to the coarsest.
@@ -204,7 +213,7 @@ class Painter(nn.Module):
         return (latent - self.noise * eps) / self.signal
 
     def decode(self, latent: Tensor, skips: Sequence[Tensor] = ()) -> Tensor:
-        """[B, 3, H, W] of a latent, helped by the encoder's activations where they are given."""
+        """[B, `told`, H, W] of a latent, helped by the encoder's activations where they are given."""
         hidden = torch.tanh(latent / 3) * 3  # TAESD's soft clamp
         adapters = list(zip(self.skip, skips, strict=True))[::-1] if len(skips) else []
         for number, layer in enumerate(self.vae.decoder.layers):
@@ -214,12 +223,19 @@ class Painter(nn.Module):
                 hidden = hidden + adapter(carried)
         return F.pixel_shuffle(hidden, self.config.pixel_shuffle) if self.config.pixel_shuffle > 1 else hidden
 
+    def composed(self, decoded: Tensor, color: Tensor, fill: Tensor) -> Tensor:
+        """[B, 3, H, W] from what `decode` gives and the pictures that it was told of."""
+        if not self.config.residual:
+            return decoded
+        return color + decoded[:, 3:].sigmoid() * (fill - color) + decoded[:, :3]
+
     @torch.no_grad()
     def silence(self) -> None:
-        """Let the decoder begin with an output of zero: with `residual`, the picture that went in comes out."""
+        """Let the decoder begin with nothing to add: with `residual`, the filled picture comes out."""
         last = self.vae.decoder.layers[-1]
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+        last.bias[3 * self.config.pixel_shuffle**2 :] = FILL_AT_FIRST
 
 
 class MaskEmbedding(nn.Module):

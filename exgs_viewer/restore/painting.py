@@ -62,28 +62,38 @@ class PainterRestorer:
         if fill is None:
             return None
         shown = _filled(image, alpha, stale, background) if behind.any() else fill
-        painted = None if shown is None else self._painted(frames(color, fill, alpha, hints), stale)
-        if painted is None:
+        decoded = None if shown is None else self._decoded(frames(color, fill, alpha, hints), stale)
+        if decoded is None:
             return None
-        # What the painter changed is added to the fill over the real background, which it never sees.
-        restored = shown + (painted.to(image) - fill)
+        restored = self._composed(decoded, image, shown, fill)
         return (image + settings.strength * (restored - image)).clamp(0, 1)
 
-    def _painted(self, whole: Frames, stale: Stale) -> Tensor | None:
-        """[H, W, 3] over black; None once stale."""
+    def _composed(self, decoded: Tensor, image: Tensor, shown: Tensor, fill: Tensor) -> Tensor:
+        """[H, W, 3] over the real background, which the painter never sees; `shown` is the fill over it.
+
+        In full precision: where the painter has nothing to say, not a bit changes.
+        """
+        if self.painter.config.residual:
+            pictures = (picture.movedim(2, 0)[None] for picture in (image, shown))
+            return self.painter.composed(decoded[None], *pictures)[0].movedim(0, 2)
+        return shown + (decoded.movedim(0, 2) - fill)
+
+    def _decoded(self, whole: Frames, stale: Stale) -> Tensor | None:
+        """[C, H, W]. What the decoder says, float32; None once stale."""
         height, width = whole.color.shape[2:]
-        total, weight = whole.color.new_zeros(3, height, width), whole.color.new_zeros(height, width)
+        total = whole.color.new_zeros(self.painter.config.told, height, width)
+        weight = whole.color.new_zeros(height, width)
         for window in tiles(height, width):
-            painted = self._tile(whole, window, stale)
-            if painted is None:
+            decoded = self._tile(whole, window, stale)
+            if decoded is None:
                 return None
-            share = fade(window, (height, width)).to(painted)
-            total[(..., *window)] += painted * share
+            share = fade(window, (height, width)).to(decoded)
+            total[(..., *window)] += decoded * share
             weight[window] += share
-        return (total / weight).permute(1, 2, 0)
+        return total / weight
 
     def _tile(self, whole: Frames, window: tuple[slice, slice], stale: Stale) -> Tensor | None:
-        """[3, h, w] of one window, asking between encoder, UNet and decoder whether it is still wanted."""
+        """[C, h, w] of one window, asking between encoder, UNet and decoder whether it is still wanted."""
         painter, first = self.painter, next(self.painter.parameters())
         part = _part(whole, window, first)
         if stale():
@@ -95,9 +105,7 @@ class PainterRestorer:
         if stale():
             return None
         height, width = (side.stop - side.start for side in window)
-        picture = painter.decode(latent, skips)[0, :, :height, :width].to(whole.color)
-        # The fill is added in full precision: where the painter has nothing to say, not a bit of it changes.
-        return whole.fill[0][(..., *window)] + picture if painter.config.residual else picture
+        return painter.decode(latent, skips)[0, :, :height, :width].to(whole.color)
 
 
 def frames(color: Tensor, fill: Tensor, alpha: Tensor, hints: Hints) -> Frames:

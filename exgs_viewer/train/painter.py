@@ -92,7 +92,7 @@ class Run:
         """Encoder and decoder without skips, so that the latent comes to mean the picture."""
         with autocast(self.device):
             latent, _ = self.painter.encode(clean(batch).frames)
-            picture = 0.5 + self.painter.decode(latent)
+            picture = 0.5 + self.painter.decode(latent)[:, :3]
         painted = Painted(picture.float(), latent.float())
         found = terms(painted, batch.target, None)
         # Nothing else would keep the latent at the size that the noise schedule is made for.
@@ -121,7 +121,7 @@ class Run:
         return torch.func.functional_call(layers, weights, (seen,))
 
     def _begin_to_paint(self) -> None:
-        """From now on the decoder's output is what the fill lacks: at first nothing."""
+        """From now on the decoder's output is what the picture lacks: at first nothing but the fill."""
         self.painter.silence()
         last = self.painter.vae.decoder.layers[-1]
         for value in last.parameters():

@@ -10,6 +10,7 @@ from diffusers import DDPMScheduler
 from torch.testing import assert_close
 
 from exgs_viewer.restore.painter import (
+    FILL_AT_FIRST,
     LITE,
     SD_TURBO,
     Frames,
@@ -101,9 +102,12 @@ def test_each_skip_carries_its_own_octave(octave):
 
 
 @torch.no_grad()
-def test_an_untrained_lite_gives_its_fill_back_bit_by_bit():
+def test_an_untrained_lite_takes_a_fixed_share_of_the_fill_and_adds_nothing():
     seen = frames(batch=2)
-    assert torch.equal(painter(LITE)(seen).picture, seen.fill)
+    share = torch.tensor(FILL_AT_FIRST).sigmoid()
+    assert_close(painter(LITE)(seen).picture, torch.lerp(seen.color, seen.fill, share))
+    whole = replace(seen, fill=seen.color)
+    assert torch.equal(painter(LITE)(whole).picture, seen.color)  # nothing was missing: bit by bit what came in
 
 
 @torch.no_grad()

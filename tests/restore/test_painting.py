@@ -16,6 +16,7 @@ from exgs_viewer.errors import WeightsError
 from exgs_viewer.render import open_renderer
 from exgs_viewer.restore import RESTORERS, Hints, open_restorer, weights
 from exgs_viewer.restore.inpaint import InpaintRestorer
+from exgs_viewer.restore.painter import FILL_AT_FIRST
 from exgs_viewer.restore.painting import OVERLAP, TILE, PainterRestorer, fade, tiles
 from exgs_viewer.restore.painting import frames as as_frames
 from exgs_viewer.restore.weights import CONFIG, WEIGHTS, load_painter, write_painter
@@ -40,10 +41,20 @@ def torn(height: int, width: int, seed: int = 0):
     return torch.rand(height, width, 3, generator=random) * alpha[..., None], alpha
 
 
-def test_an_untrained_painter_is_the_push_pull_fill():
+def at_first(image, alpha, background=(0.0, 0.0, 0.0)):
+    """What an untrained painter makes of it: nothing but its share of the push-pull fill."""
+    fill = InpaintRestorer().restore(image, alpha, FULL, background=background)
+    return torch.lerp(image, fill, torch.tensor(FILL_AT_FIRST).sigmoid())
+
+
+@pytest.mark.parametrize("background", [(0.0, 0.0, 0.0), (0.9, 0.5, 0.1)])
+def test_an_untrained_painter_is_its_share_of_the_push_pull_fill(background):
     image, alpha = torn(90, 130)
-    restored = PainterRestorer(painter(SMALL), "lite", "").restore(image, alpha, FULL, hints=HINTS)
-    assert_close(restored, InpaintRestorer().restore(image, alpha, FULL), rtol=0, atol=1e-6)
+    image = image + (1 - alpha[..., None]) * torch.tensor(background)
+    restored = PainterRestorer(painter(SMALL), "lite", "").restore(
+        image, alpha, FULL, background=background, hints=HINTS
+    )
+    assert_close(restored, at_first(image, alpha, background), rtol=0, atol=1e-6)
 
 
 def test_a_picture_of_everything_comes_back_bit_by_bit(lite):
@@ -69,10 +80,10 @@ def test_a_wider_window_does_not_shift_the_lattice(monkeypatch):
     torch.nn.init.normal_(network.vae.decoder.layers[-1].weight, std=0.01)
     monkeypatch.setattr(network, "denoise", lambda latent, frames: latent)  # GroupNorm and attention see everything
     restorer = PainterRestorer(network, "lite", "")
-    whole = restorer._painted(as_frames(image, image, alpha, HINTS), lambda: False)
-    part = restorer._painted(as_frames(image[:, :192], image[:, :192], alpha[:, :192], HINTS), lambda: False)
-    assert_close(whole[:, :96], part[:, :96], rtol=0, atol=1e-5)
-    assert (whole[:, :96] - image[:, :96]).abs().max() > 1e-3
+    whole = restorer._decoded(as_frames(image, image, alpha, HINTS), lambda: False)
+    part = restorer._decoded(as_frames(image[:, :192], image[:, :192], alpha[:, :192], HINTS), lambda: False)
+    assert_close(whole[..., :96], part[..., :96], rtol=0, atol=1e-5)
+    assert whole[:3, :, :96].abs().max() > 1e-3
 
 
 def test_strength_blends_between_the_picture_and_its_restoration(lite):
@@ -94,16 +105,20 @@ def test_depth_and_retention_reach_the_painter(lite):
 
 
 def test_the_background_is_none_of_the_painter_s_business(lite):
+    """It says the same over any of them: what to add, and how much of the fill to take."""
     whole, alpha = torn(64, 96)
-    blue = torch.tensor([0.1, 0.2, 0.6])
-    over_blue = whole + (1 - alpha[..., None]) * blue
-    black = lite.restore(whole, alpha, FULL, hints=HINTS)
+    blue = (0.1, 0.2, 0.6)
+    over_blue = whole + (1 - alpha[..., None]) * torch.tensor(blue)
     fill = InpaintRestorer()
-    change = black - fill.restore(whole, alpha, FULL)
-    colored = lite.restore(over_blue, alpha, FULL, background=tuple(blue.tolist()), hints=HINTS)
-    expected = fill.restore(over_blue, alpha, FULL, background=tuple(blue.tolist())) + change
-    inside = (black > 0) & (black < 1) & (colored > 0) & (colored < 1)
-    assert_close(colored[inside], expected[inside], rtol=0, atol=1e-4)
+    black, filled = lite.restore(whole, alpha, FULL, hints=HINTS), fill.restore(whole, alpha, FULL)
+    decoded = lite._decoded(as_frames(whole, filled, alpha, HINTS), lambda: False).movedim(0, 2)
+    share, added = decoded[..., 3:].sigmoid(), decoded[..., :3]
+    assert share.std() > 1e-3 and added.std() > 1e-3
+    assert_close(black, (torch.lerp(whole, filled, share) + added).clamp(0, 1), rtol=0, atol=1e-5)
+    colored = lite.restore(over_blue, alpha, FULL, background=blue, hints=HINTS)
+    blue_filled = fill.restore(over_blue, alpha, FULL, background=blue)
+    expected = torch.lerp(over_blue, blue_filled, share) + added
+    assert_close(colored, expected.clamp(0, 1), rtol=0, atol=1e-4)
 
 
 def test_a_stale_request_ends_between_any_two_parts(lite):
@@ -138,10 +153,10 @@ def test_neighbouring_tiles_overlap_enough():
 
 
 def test_tiles_meet_without_a_seam():
-    """An untrained painter gives its fill back, so the blend of tiles must be the fill everywhere."""
+    """An untrained painter takes the same share of the fill everywhere, and so must the blend of its tiles."""
     image, alpha = torn(40, TILE + 200)
     restored = PainterRestorer(painter(SMALL), "lite", "").restore(image, alpha, FULL, hints=HINTS)
-    assert_close(restored, InpaintRestorer().restore(image, alpha, FULL), rtol=0, atol=1e-5)
+    assert_close(restored, at_first(image, alpha), rtol=0, atol=1e-5)
 
 
 def test_the_pipeline_tells_what_is_known(camera):
@@ -227,5 +242,4 @@ def test_the_user_s_own_weights_come_first(tmp_path, monkeypatch):
     restorer = open_restorer("lite")
     assert restorer.name == "lite" and "lite" in restorer.label and set(RESTORERS) == {"inpaint", "lite", "sd-turbo"}
     image, alpha = torn(64, 64)
-    filled = InpaintRestorer().restore(image, alpha, FULL)
-    assert_close(restorer.restore(image, alpha, FULL, hints=HINTS), filled, rtol=0, atol=1e-6)
+    assert_close(restorer.restore(image, alpha, FULL, hints=HINTS), at_first(image, alpha), rtol=0, atol=1e-6)
