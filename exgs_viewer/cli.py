@@ -236,6 +236,7 @@ class Render:
         exgs render garden.ply -o garden.png
         exgs render garden.ply --cameras cameras.json -o pictures/
         exgs render garden.ply --keep 0.1 --restore inpaint -o small.png
+        exgs render garden.ply --keep 0.1 --restore inpaint --mode trust -o changed.png
     """
 
     scene: Positional[str]
@@ -252,8 +253,8 @@ class Render:
     """Draw the scene as `compress --keep` leaves it."""
     restore: Restorer | None = None
     """Repair the pictures; inpaint is the classical push-pull fill guided by alpha."""
-    mode: Literal["color", "alpha", "depth"] = "color"
-    """What to draw: colour; coverage, white is solid; or distance, white is the nearest."""
+    mode: Literal["color", "alpha", "depth", "trust"] = "color"
+    """What to draw: colour; coverage, white is solid; distance, white is the nearest; or how much --restore changed."""
     backend: Backend = "auto"
     """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
     render: OmitArgPrefixes[RenderFlags] = field(default_factory=RenderFlags)
@@ -262,6 +263,8 @@ class Render:
 
     def run(self) -> int:
         seconds: dict[str, float] = {}
+        if self.mode == "trust" and self.restore is None:
+            raise ExgsError("--mode trust shows what a restorer changed; name one with --restore.")
         views = self._views()
         with timed(seconds, "open"):
             scene = _opened(self.scene)
@@ -323,6 +326,11 @@ class Render:
         color = output.color
         if restorer is not None:
             color = pipeline.restore(output, restorer, RestoreSettings(restorer=self.restore), retention=self.keep)
+        if self.mode == "trust":
+            from exgs_viewer.app.compose import TRUST_TOP, trust
+
+            # What the window's legend says goes into the file.
+            return images.write_png(path, trust(output.color, color), {"brightest_change_of_255": 255 * TRUST_TOP})
         return images.write_png(path, color)
 
 

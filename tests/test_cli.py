@@ -277,6 +277,18 @@ def test_render_draws_what_compression_and_repair_leave(capsys, tmp_path, scene,
     assert len({(tmp_path / f"{name}.png").read_bytes() for name in ("whole", "small", "fixed")}) == 3
 
 
+def test_the_trust_map_is_grey_where_nothing_was_changed_and_says_its_scale(capsys, tmp_path, scene, cameras):
+    from exgs_viewer.images import read_picture, read_png_metadata
+
+    out, view = tmp_path / "trust.png", ["--cameras", cameras, "--index", 0, *SIZE, "--mode", "trust"]
+    told(capsys, "render", scene, *view, "-o", out, "--keep", "0.1", "--restore", "inpaint")
+    colorful = (read_picture(out).amax(2) - read_picture(out).amin(2)) > 0.05
+    assert 0 < colorful.float().mean() < 1
+    assert read_png_metadata(out)["brightest_change_of_255"] == 64
+    assert cli.main(["render", str(scene), *map(str, view), "-o", str(out)]) == 2
+    assert "name one with --restore" in capsys.readouterr().err
+
+
 def test_coverage_and_distance_are_drawn_in_16_bits(capsys, tmp_path, scene, cameras):
     for mode in ("alpha", "depth"):
         out = tmp_path / f"{mode}.png"

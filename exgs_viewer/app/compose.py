@@ -1,4 +1,4 @@
-"""Single, split wipe, side by side, difference: several pictures of one camera become ONE."""
+"""Single, split wipe, side by side, difference, trust: several pictures of one camera become ONE."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
 
 # Five stops of a dark-to-bright map for depth: readable in grey, and for colour-blind eyes.
 _STOPS = ((0.02, 0.02, 0.08), (0.30, 0.07, 0.48), (0.72, 0.21, 0.47), (0.99, 0.53, 0.38), (0.99, 0.99, 0.75))
+TRUST_TOP = 64 / 255
+"""Change of a colour from which the trust map is at its brightest."""
+TRUST_SEEN = 8 / 255
+"""Change from which it hides the picture below; less lets the picture through."""
 
 
 def pane_sizes(size: Size, count: int) -> list[Size]:
@@ -23,10 +27,11 @@ def pane_sizes(size: Size, count: int) -> list[Size]:
     return [(right - left, height) for left, right in pairwise(edges)]
 
 
-def wipe(left: Tensor, right: Tensor, share: float) -> Tensor:
-    """[H, W, 3] twice -> [H, W, 3]: `left` up to the divider at `share` of the width, `right` from there on."""
-    column = round(left.shape[1] * min(max(share, 0.0), 1.0))
-    return torch.cat([left[:, :column], right[:, column:]], dim=1)
+def wipe(pictures: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """Pictures [H, W, 3] -> [H, W, 3]: each up to its divider at a share of the width, the last one from there on."""
+    width = pictures[0].shape[1]
+    edges = [0, *(round(width * min(max(share, 0.0), 1.0)) for share in shares), width]
+    return torch.cat([picture[:, a:b] for picture, (a, b) in zip(pictures, pairwise(edges), strict=True)], dim=1)
 
 
 def side_by_side(pictures: Sequence[Tensor]) -> Tensor:
@@ -51,6 +56,22 @@ def difference(first: Tensor, second: Tensor, gain: float) -> Tensor:
     return ((first - second).abs() * gain).clamp_(0, 1)
 
 
+def trust(before: Tensor, after: Tensor) -> Tensor:
+    """[H, W, 3] twice -> [H, W, 3]: how much each pixel was changed, as colours over the greyed picture.
+
+    The amount is the mean absolute difference of the three display sRGB values, 0 to TRUST_TOP along the map.
+    """
+    amount = (after - before).abs().mean(2)  # [H, W]
+    grey = 0.6 * (after @ after.new_tensor([0.2126, 0.7152, 0.0722]))[..., None].expand(-1, -1, 3)
+    over = (amount / TRUST_SEEN).clamp(max=1)[..., None]
+    return torch.lerp(grey, trust_color(amount), over)
+
+
+def trust_color(amount: Tensor) -> Tensor:
+    """[...] -> [..., 3]: the colour that stands for a change; the dark end of the map is left to the picture."""
+    return coloured(0.2 + 0.8 * (amount / TRUST_TOP).clamp(0, 1))
+
+
 def psnr(first: Tensor, second: Tensor) -> float:
     """Peak signal-to-noise ratio of two pictures in [0, 1], dB; infinite where they are equal."""
     error = torch.mean((first - second) ** 2).item()
@@ -58,7 +79,7 @@ def psnr(first: Tensor, second: Tensor) -> float:
 
 
 def painted(output: RenderOutput, mode: str) -> Tensor:
-    """[H, W, 3] in [0, 1]: what `mode` (`color`, `alpha` or `depth`) shows of a rendered picture."""
+    """[H, W, 3] in [0, 1]: what `mode` shows of a rendered picture; all but `alpha` and `depth` show its colours."""
     if mode == "alpha":
         return output.alpha[..., None].expand(-1, -1, 3)
     return depth_picture(output.depth, output.alpha) if mode == "depth" else output.color

@@ -11,6 +11,7 @@ from typing import Any
 from exgs_viewer.app import pace, work
 from exgs_viewer.app.frames import Frames, Timing, request_for
 from exgs_viewer.app.reducer import Reducer
+from exgs_viewer.app.repairer import Repairer
 from exgs_viewer.app.sizes import Coding, Sizes, coding_of
 from exgs_viewer.app.stages import Stages, real_stages
 from exgs_viewer.app.state import (
@@ -25,6 +26,7 @@ from exgs_viewer.app.state import (
     Ranked,
     RendererReady,
     Repaired,
+    Repairs,
     Saved,
     SceneOpened,
     Scored,
@@ -35,12 +37,10 @@ from exgs_viewer.app.state import (
 from exgs_viewer.app.workers import Broke, Done, JobWorker, LatestWorker, Notify, Outcome, Progressed, nothing
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.errors import BackendError
-from exgs_viewer.pipeline import restore
 from exgs_viewer.render import Renderer
-from exgs_viewer.restore import Restorer
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Vector
-from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
+from exgs_viewer.settings import CompressionSettings, Report
 
 REST = 0.15
 """Seconds without movement after which the full picture is drawn."""
@@ -70,7 +70,6 @@ class Engine:
         self._stages = stages or real_stages()
         self._backend, self._as_bytes, self._clock = backend, as_bytes, clock
         self._renderer: Renderer | None = None
-        self._restorer: Restorer | None = None
         self._frames: Frames | None = None
         self._events: list[Event] = []
         self._costs: dict[Side, pace.Cost] = {}
@@ -79,20 +78,19 @@ class Engine:
         self._moved_at = self._changed_at = self._touched_at = self._stirred_at = LONG_AGO
         self._jobs = JobWorker("jobs", notify)
         self._reducer = Reducer(self._stages, self._jobs, self._submit, notify)
+        self._repairer = Repairer(self._stages, clock, notify)
         self._take_scene(None)
         self._drawing = LatestWorker[FrameRequest, tuple[Frame, list[Timing]]]("render", self._draw, notify)
-        self._repairing = LatestWorker[work.RestoreRequest, Repaired | None]("restore", self._repair, notify)
         self._jobs.submit("renderer", self._ready)
 
     def _take_scene(self, opened: work.Opened | None) -> None:
         """Start anew with another scene."""
         self._opened = opened
         self._reducer.forget()
+        self._repairer.forget()
         self._sizes: Sizes | None = None
         self._requested: FrameRequest | None = None
         self._frame: Frame | None = None
-        self._repaired: Repaired | None = None
-        self._repair_asked: tuple | None = None
         self._refused_ranking: CompressionSettings | None = None
         self._modelling: Coding | None = None
         self._rough: work.Modelled | None = None
@@ -115,9 +113,14 @@ class Engine:
         return self._frame
 
     @property
-    def restorer_label(self) -> str:
-        """What the restorer calls its result, once it was needed."""
-        return self._restorer.label if self._restorer else ""
+    def repairs(self) -> Repairs:
+        """What there is to say about restoring."""
+        return self._repairer.told(self._view.restore) if self._view else Repairs()
+
+    @property
+    def fading(self) -> bool:
+        """Whether the picture changes by itself."""
+        return self._repairer.fading
 
     @property
     def jobs(self) -> list[str]:
@@ -127,13 +130,13 @@ class Engine:
     @property
     def working(self) -> bool:
         """Whether anything runs or waits that the user may be waiting for."""
-        return self._drawing.busy or self._repairing.busy or self._reducer.busy or self._jobs.busy(*LEISURE)
+        return self._drawing.busy or self._repairer.busy or self._reducer.busy or self._jobs.busy(*LEISURE)
 
     @property
     def busy(self) -> bool:
         """Whether anything runs, waits or becomes due within a moment."""
         due = self._clock() - max(self._moved_at, self._changed_at, self._touched_at) < MEASURE + 0.05
-        return due or self.working
+        return due or self.fading or self.working
 
     @property
     def settled(self) -> bool:
@@ -181,7 +184,7 @@ class Engine:
         if self._opened is None or self._renderer is None or view.camera is None:
             raise BackendError("There is no picture to save yet; open a scene first.")
         request = self._request(view, pace.FULL)
-        tools = work.Tools(self._stages, self._renderer, lambda: self._restorer_for(view.restore))
+        tools = work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore))
         self._jobs.submit("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
 
     def cancel(self, job: str) -> None:
@@ -195,7 +198,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop the workers; a save under way is finished first."""
-        self._repairing.close(1.0)
+        self._repairer.close()
         self._drawing.close()
         self._reducer.close()
         self._jobs.close(finish=("save", "capture"))
@@ -212,7 +215,7 @@ class Engine:
         if request != self._requested:
             self._requested = request
             self._drawing.submit(request)
-        self._ask_for_repair(view.restore)
+        self._repairer.follow(request, self._frame, view)
         if self.ready:
             self._rank_again(view.compression)
             self._estimate(view.compression)
@@ -241,7 +244,8 @@ class Engine:
     def _wanted(self, view: ViewState, now: float) -> FrameRequest:
         at_rest = now - max(self._moved_at, self._changed_at) >= REST
         request = self._request(view, pace.FULL if at_rest else self._affordable(view, now))
-        measure = self.ready and request.draft.whole and now - self._touched_at >= MEASURE and self._on_screen(request)
+        due = self.ready and request.draft.whole and now - self._touched_at >= MEASURE
+        measure = due and request.fade == 1 and self._on_screen(request)
         return replace(request, measure=measure)
 
     def _on_screen(self, request: FrameRequest) -> bool:
@@ -251,9 +255,7 @@ class Engine:
     def _request(self, view: ViewState, draft: pace.Draft) -> FrameRequest:
         reduced = self._reducer.best(view.compression) if self.ready else None
         request = request_for(self._opened.scene.cloud, self._ranked, view, reduced, draft)
-        wanted = self._repaired and "restored" in request.sides
-        fits = wanted and self._repaired.key == work.repair_key(request, view.restore)
-        return replace(request, repaired=self._repaired if fits else None)
+        return self._repairer.applied(request, view.restore)
 
     def _affordable(self, view: ViewState, now: float) -> pace.Draft:
         """The draft that keeps up with what moves; the full picture where that is quick enough."""
@@ -272,18 +274,6 @@ class Engine:
     def _count(self, side: Side, view: ViewState) -> int:
         total = len(self._opened.scene.cloud)
         return total if side == "original" else keep_count(total, view.compression.keep)
-
-    def _ask_for_repair(self, settings: RestoreSettings) -> None:
-        """Have the picture on the screen repaired, where it wants to be and is at rest."""
-        frame = self._frame
-        if frame is None or "restored" not in frame.request.sides or frame.request.repaired is not None:
-            return
-        key = work.repair_key(frame.request, settings)
-        if not frame.request.draft.whole or key == self._repair_asked or not self._on_screen(self._requested):
-            return
-        self._repair_asked = key
-        output, kept = frame.outputs["restored"], frame.request.compression.keep
-        self._repairing.submit(work.RestoreRequest(key, output, settings, kept))
 
     # Ranking and sizes.
 
@@ -345,8 +335,7 @@ class Engine:
         """Everything that happened since the last call, oldest first."""
         for outcome in self._drawing.poll():
             self._drawn(outcome)
-        for outcome in self._repairing.poll():
-            self._repair_done(outcome)
+        self._events += [Failed("restore", work.in_words(error)) for error in self._repairer.poll()]
         self._events += [Failed("fold", work.in_words(error)) for error in self._reducer.poll()]
         for news in self._jobs.poll():
             if isinstance(news, Progressed):
@@ -376,19 +365,10 @@ class Engine:
             self._costs[timing.side] = cost
         if self._frame is None:
             self.score()  # Not before: the first picture shall have the processor to itself.
-        fresh = frame.request.repaired is not None and (
-            self._frame is None or self._frame.request.repaired is not frame.request.repaired
-        )
+        whole = _restored_in(frame)
+        fresh = whole is not None and (self._frame is None or _restored_in(self._frame) is not whole)
         self._frame = frame
-        self._events.append(FrameRestored(frame, frame.request.repaired.seconds) if fresh else FrameReady(frame))
-
-    def _repair_done(self, outcome: Outcome) -> None:
-        if outcome.error is not None:
-            self._events.append(Failed("restore", work.in_words(outcome.error)))
-        elif outcome.result is None:
-            self._repair_asked = None  # Given up on; if the view is the wanted one again, ask again.
-        else:
-            self._repaired = outcome.result  # Used only by requests of the same key, so a stale one is never shown.
+        self._events.append(FrameRestored(frame, whole.seconds) if fresh else FrameReady(frame))
 
     def _done(self, done: Done) -> None:
         match done.name, done.result:
@@ -467,13 +447,8 @@ class Engine:
     def _draw(self, request: FrameRequest, stale: Callable[[], bool]) -> tuple[Frame, list[Timing]]:
         return self._frames.draw(request)
 
-    def _repair(self, request: work.RestoreRequest, stale: Callable[[], bool]) -> Repaired | None:
-        began = time.perf_counter()
-        restorer = self._restorer_for(request.settings)
-        picture = restore(request.output, restorer, request.settings, stale, retention=request.retention)
-        return None if picture is None else Repaired(request.key, picture, time.perf_counter() - began)
 
-    def _restorer_for(self, settings: RestoreSettings) -> Restorer:
-        if self._restorer is None or self._restorer.name != settings.restorer:
-            self._restorer = self._stages.open_restorer(settings.restorer)
-        return self._restorer
+def _restored_in(frame: Frame) -> Repaired | None:
+    """The restored picture that a frame shows in full: no fill, nothing half faded."""
+    repaired = frame.request.repaired
+    return repaired if repaired is not None and repaired.final and frame.request.fade == 1 else None

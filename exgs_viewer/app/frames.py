@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from exgs_viewer.app import compose
@@ -51,13 +52,20 @@ def request_for(
         size=(max(panes, view.size[0] - view.size[0] % panes), view.size[1]),
         sides=sides,
         layout=view.layout if len(sides) > 1 else "single",
-        wipe=view.wipe if view.layout == "wipe" else 0.5,
+        wipe=dividers_of(view, len(sides)),
         gain=view.gain if view.layout == "difference" else 1.0,
         mode=view.mode,
         compression=view.compression,
         render=view.render,
         draft=draft,
     )
+
+
+def dividers_of(view: ViewState, sides: int) -> tuple[float, ...]:
+    """Where the dividers between so many sides stand, from left to right; none where nothing is wiped."""
+    if view.layout != "wipe" or sides < 2:
+        return ()
+    return view.wipes if sides == 3 else (view.wipe,)
 
 
 def pane_size(request: FrameRequest, side: Side) -> Size:
@@ -92,6 +100,7 @@ class Frames:
         self._pictures: OrderedDict[tuple, RenderOutput] = OrderedDict()
         self._cut: tuple[tuple, GaussianCloud] | None = None
         self._heat: dict[Side, tuple[GaussianCloud, GaussianCloud]] = {}
+        self._finish: tuple[tuple, Tensor] | None = None
         self._timings: list[Timing] = []
 
     def draw(self, request: FrameRequest) -> tuple[Frame, list[Timing]]:
@@ -116,10 +125,12 @@ class Frames:
         """Let go of all pictures and clouds."""
         self._pictures.clear()
         self._heat.clear()
-        self._cut = None
+        self._cut = self._finish = None
 
     def _honest(self, request: FrameRequest, side: Side) -> Side:
-        return "compressed" if side == "restored" and request.repaired is None else side
+        if side != "restored" or (request.repaired is not None and request.repaired.final):
+            return side
+        return "compressed" if request.repaired is None else "filled"
 
     def _shown(self, request: FrameRequest, side: Side, whole: bool) -> RenderOutput:
         """The picture of one pane: the finished one where that is there or due, else a draft of it.
@@ -131,10 +142,19 @@ class Frames:
         size = pane_size(request, side)
         if request.draft.whole or self._key_at_rest(request, side) in self._pictures:
             output = self._picture(request, drawn, size)
-            repaired = request.repaired if side == "restored" else None
-            return output if repaired is None else replace(output, color=repaired.picture)
+            if side == "restored" and request.repaired is not None:
+                return replace(output, color=self._finished(request, output))
+            return output
         output = self._picture(request, drawn, request.draft.size(size), request.draft)
         return compose.enlarged(output, size) if whole else output
+
+    def _finished(self, request: FrameRequest, output: RenderOutput) -> Tensor:
+        """The restored picture as it is to be seen, or how far it can be trusted; kept while only a divider moves."""
+        key = (request.repaired, output, request.strength, request.fade, request.mode)
+        if self._finish is None or self._finish[0] != key:
+            color = restored_color(request, output)
+            self._finish = (key, compose.trust(output.color, color) if request.mode == "trust" else color)
+        return self._finish[1]
 
     def _key_at_rest(self, request: FrameRequest, side: Side) -> tuple:
         return picture_key(request, "compressed" if side == "restored" else side, pane_size(request, side))
@@ -183,10 +203,19 @@ class Frames:
         original = self._picture(request, "original", size).color
         result: dict[Side, float] = {}
         result["compressed"] = compose.psnr(self._picture(request, "compressed", size).color, original)
-        if request.repaired is not None:
+        if request.repaired is not None and request.repaired.final:
             place = pane_size(request, "restored")
-            result["restored"] = compose.psnr(request.repaired.picture, self._picture(request, "original", place).color)
+            color = restored_color(request, self._picture(request, "compressed", place))
+            result["restored"] = compose.psnr(color, self._picture(request, "original", place).color)
         return result
+
+
+def restored_color(request: FrameRequest, output: RenderOutput) -> Tensor:
+    """[H, W, 3]: what was drawn (`output`), restored as strongly as is wished and as far as it has faded in."""
+    repaired = request.repaired
+    before = output.color if repaired.before is None else repaired.before
+    picture = repaired.picture if request.fade == 1 else torch.lerp(before, repaired.picture, request.fade)
+    return picture if request.strength == 1 else torch.lerp(output.color, picture, request.strength)
 
 
 def compose_layout(request: FrameRequest, outputs: dict[Side, RenderOutput]) -> Tensor:
@@ -195,7 +224,7 @@ def compose_layout(request: FrameRequest, outputs: dict[Side, RenderOutput]) -> 
     if len(painted) == 1:
         return painted[0]
     how: dict[Layout, Callable[[], Tensor]] = {
-        "wipe": lambda: compose.wipe(painted[0], painted[1], request.wipe),
+        "wipe": lambda: compose.wipe(painted, request.wipe),
         "side": lambda: compose.side_by_side(painted),
         "difference": lambda: compose.difference(painted[0], painted[1], request.gain),
     }
@@ -241,6 +270,6 @@ def _pane_under(request: FrameRequest, u: float) -> tuple[Side, float]:
     if request.layout == "side" and len(request.sides) > 1:
         pane = min(int(u * len(request.sides)), len(request.sides) - 1)
         return request.sides[pane], u * len(request.sides) - pane
-    if request.layout == "wipe" and len(request.sides) == 2:
-        return request.sides[0 if u < request.wipe else 1], u
+    if request.layout == "wipe" and len(request.sides) > 1:
+        return request.sides[sum(u >= place for place in request.wipe)], u
     return request.sides[0], u

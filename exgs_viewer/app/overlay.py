@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dearpygui.dearpygui as dpg
+import torch
 
 from exgs_viewer.app import theme
-from exgs_viewer.app.readout import Label, OverlayState
+from exgs_viewer.app.compose import TRUST_TOP, trust_color
+from exgs_viewer.app.frames import dividers_of
+from exgs_viewer.app.readout import Label, Legend, OverlayState
 from exgs_viewer.app.theme import Fonts
 
 SHADE = (12, 14, 17, 205)
+LEGEND_STEPS = 32
+NARROW = 24
+"""Design pixels: a pane of a wipe narrower than this has no label."""
 KEYS = (
     ("Left drag", "orbit (fly: look around)"),
     ("Right / middle drag", "pan; right + W A S D: look and fly"),
@@ -20,7 +26,8 @@ KEYS = (
     ("1 … 9", "go to a bookmark; Ctrl + digit stores it"),
     ("←  →", "cameras that came with the file"),
     ("C   Tab (hold)", "next layout · the other side"),
-    ("R", "repair the compressed picture"),
+    ("R   X", "restore the picture · what it is shown beside"),
+    ("T", "where it was changed, and by how much"),
     ("[   ]", "keep fewer, keep more"),
     ("Ctrl + Z   Ctrl + Y", "undo, redo settings"),
     ("Ctrl + O   Ctrl + S", "open, save .exgs"),
@@ -41,21 +48,24 @@ class Overlay:
         """Draw `state`."""
         view = state.view
         drawn = (state.labels, state.toast, state.centre, state.help, state.size, state.divider_hot)
-        drawn += (view.layout, view.wipe)
+        drawn += (view.layout, view.wipe, view.wipes, state.legend)
         if drawn == self._state:
             return
         self._state = drawn
         dpg.delete_item(self._layer, children_only=True)
         if state.centre:
             self._centre(*state.centre, state.size)
-        if len(state.labels) > 1 and view.layout == "wipe":
-            self._divider(view.wipe, state.size, state.divider_hot)
+        places = dividers_of(view, len(state.labels))
+        for number, place in enumerate(places):
+            lifted = _lift(places, number, self._fonts.px(34) / state.size[0])
+            self._divider(place, state.size, number == state.divider_hot, lifted * self._fonts.px(17))
         if len(state.labels) > 1 and view.layout == "side":
             for label in state.labels[1:]:
                 x = label.left * state.size[0]
                 dpg.draw_line((x, 0), (x, state.size[1]), color=(0, 0, 0, 255), thickness=2, parent=self._layer)
-        for number, label in enumerate(state.labels):
-            self._label(label, state.size, wipe_right=view.layout == "wipe" and number == 1)
+        self._labels(state.labels, state.size, wiped=bool(places))
+        if state.legend:
+            self._legend(state.legend, state.size)
         if state.toast:
             self._toast(state.toast, state.size)
         if state.help:
@@ -76,25 +86,64 @@ class Overlay:
             (left, top), (right, bottom), color=(0, 0, 0, 0), fill=SHADE, rounding=self._fonts.px(6), parent=self._layer
         )
 
-    def _label(self, label: Label, size: tuple[int, int], wipe_right: bool) -> None:
-        px = self._fonts.px
-        big, small, pad, margin = px(16), px(14), px(10), px(12)
-        left, right = label.left * size[0], label.right * size[0]
+    def _labels(self, labels: tuple[Label, ...], size: tuple[int, int], wiped: bool) -> None:
+        """A plate for each pane; in a wipe the outer ones stand at the ends, out of the dividers' way."""
+        margin, wide = self._fonts.px(12), [self._label_size(label) for label in labels]
+        first, last = 0, len(labels) - 1
+        for number, (label, (width, height)) in enumerate(zip(labels, wide, strict=True)):
+            left, right, top = label.left * size[0], label.right * size[0], margin
+            x = left + margin
+            if wiped and right - left < self._fonts.px(NARROW):
+                continue
+            if wiped and number == last:
+                x = size[0] - margin - width
+            elif wiped and number != first:
+                x = min(max((left + right - width) / 2, margin), size[0] - margin - width)
+                if x < wide[first][0] + 2 * margin or x + width > size[0] - wide[last][0] - 2 * margin:
+                    top += max(wide[first][1], wide[last][1]) + margin
+            self._label(label, (x, top), (width, height))
+
+    def _lines(self, label: Label) -> list[tuple[str, tuple[int, ...], int]]:
+        """(text, colour, height) of each line of a label."""
+        big, small = self._fonts.px(16), self._fonts.px(14)
         lines = [(label.title, theme.TEXT, big)]
         lines += [(label.detail, (190, 197, 207), small)] if label.detail else []
-        lines += [(label.note, theme.WARN if label.waiting else theme.GOOD, small)] if label.note else []
-        width = max(self._width(text, height) for text, _, height in lines) + 2 * pad
-        height = sum(height + px(5) for _, _, height in lines) + 2 * px(6)
-        # The right pane of a wipe is labelled at its far end, out of the divider's way.
-        x = right - margin - width if wipe_right else left + margin
-        self._plate(x, margin, x + width, margin + height)
-        y = margin + px(7)
-        for text, color, line in lines:
-            self._text((x + pad, y), text, (*color, 255), line)
+        return lines + ([(label.note, theme.WARN if label.waiting else theme.GOOD, small)] if label.note else [])
+
+    def _label_size(self, label: Label) -> tuple[float, float]:
+        px, lines = self._fonts.px, self._lines(label)
+        width = max(self._width(text, height) for text, _, height in lines) + 2 * px(10)
+        return width, sum(height + px(5) for _, _, height in lines) + 2 * px(6)
+
+    def _label(self, label: Label, place: tuple[float, float], size: tuple[float, float]) -> None:
+        px, (x, y) = self._fonts.px, place
+        self._plate(x, y, x + size[0], y + size[1])
+        y += px(7)
+        for text, color, line in self._lines(label):
+            self._text((x + px(10), y), text, (*color, 255), line)
             y += line + px(5)
 
-    def _divider(self, share: float, size: tuple[int, int], hot: bool) -> None:
-        x, middle, px = share * size[0], size[1] / 2, self._fonts.px
+    def _legend(self, legend: Legend, size: tuple[int, int]) -> None:
+        """A bar of the map's colours at the foot of its pane."""
+        px, color = self._fonts.px, (190, 197, 207, 255)
+        width, bar, small = px(250), px(10), px(14)
+        left = max(legend.left * size[0], legend.right * size[0] - width - px(44)) + px(12)
+        top = size[1] - px(86)
+        self._plate(left, top, left + width + 2 * px(10), top + px(72))
+        self._text((left + px(10), top + px(8)), legend.title, color, small)
+        colors = (255 * trust_color(torch.linspace(0, TRUST_TOP, LEGEND_STEPS))).round().int().tolist()
+        step, y = width / LEGEND_STEPS, top + px(30)
+        for number, shade in enumerate(colors):
+            x = left + px(10) + number * step
+            dpg.draw_rectangle(
+                (x, y), (x + step, y + bar), color=(0, 0, 0, 0), fill=(*shade, 255), thickness=0, parent=self._layer
+            )
+        low, high = legend.ends
+        self._text((left + px(10), y + px(16)), low, color, small)
+        self._text((left + px(10) + width - self._width(high, small), y + px(16)), high, color, small)
+
+    def _divider(self, share: float, size: tuple[int, int], hot: bool, lift: float) -> None:
+        x, middle, px = share * size[0], size[1] / 2 + lift, self._fonts.px
         color = (*theme.ACCENT, 255) if hot else (255, 255, 255, 220)
         dpg.draw_line((x, 0), (x, size[1]), color=(0, 0, 0, 120), thickness=px(4), parent=self._layer)
         dpg.draw_line((x, 0), (x, size[1]), color=color, thickness=px(2), parent=self._layer)
@@ -138,3 +187,10 @@ class Overlay:
             y = top + px(20) + number * line
             self._text((left + px(26), y), key, (*theme.ACCENT, 255), px(16))
             self._text((left + px(50) + keys, y), text, (*theme.TEXT, 255), px(16))
+
+
+def _lift(places: tuple[float, ...], number: int, near: float) -> int:
+    """Whether the handle of a divider gives way to its neighbour's: up (-1), down (1) or not."""
+    if number and places[number] - places[number - 1] < near:
+        return 1
+    return -1 if number + 1 < len(places) and places[number + 1] - places[number] < near else 0

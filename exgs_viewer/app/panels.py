@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import dearpygui.dearpygui as dpg
 
 from exgs_viewer.app import theme
-from exgs_viewer.app.readout import PanelState
+from exgs_viewer.app.readout import BESIDE_WORDS, PanelState, restoring_text
 from exgs_viewer.app.state import LAYOUTS, MODES
 from exgs_viewer.app.theme import Fonts
 from exgs_viewer.app.widgets import Choice, Knob, Scale, explain, knob_of, knob_table, sentence_of
@@ -20,7 +20,9 @@ WIDTH = 348
 STATUS = 30
 """Design pixels of the status line."""
 LAYOUT_WORDS = {"single": "Single", "wipe": "Wipe", "side": "Side", "difference": "Diff"}
-MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Coverage", "significance": "Importance"}
+MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Coverage", "significance": "Importance", "trust": "Trust"}
+
+RESTORER_WORDS = {"inpaint": "Fill", "lite": "Lite", "sd-turbo": "SD-Turbo"}
 
 
 class Actions(Protocol):
@@ -161,6 +163,9 @@ class Panels:
         self._layout = Choice(layouts, (self._lit, self._plain), lambda value: self._set_view(layout=value))
         sides = {"original": "Original", "compressed": "Compressed"}
         self._shown = Choice(sides, (self._lit, self._plain), lambda value: self._set_view(shown=value))
+        with dpg.group() as self._beside_group:
+            self._small("Restored beside (X)")
+            self._beside = Choice(BESIDE_WORDS, (self._lit, self._plain), lambda value: self._set_view(beside=value))
         with dpg.group() as self._gain_group, knob_table(self._fonts):
             tip = "How much the difference of the two pictures is amplified."
             scale = Scale(Range(1.0, 32.0, "x", log=True))
@@ -170,10 +175,13 @@ class Panels:
     def _restore_section(self) -> None:
         self._title("Restore")
         self._restoring = dpg.add_checkbox(
-            label="Repair the compressed picture (R)",
+            label="Restore the compressed picture (R)",
             callback=lambda sender, value: self._set_view(restoring=value),
         )
         with dpg.group() as self._restore_group:
+            self._preset = Choice(
+                RESTORER_WORDS, (self._lit, self._plain), lambda value: self._set_restore(restorer=value)
+            )
             with knob_table(self._fonts):
                 self._add(RestoreSettings, "strength", lambda value: self._do.set_restore(strength=value))
             self._restorer = self._small("")
@@ -250,6 +258,10 @@ class Panels:
         self._clicked = True
         self._do.set_view(**values)
 
+    def _set_restore(self, **values: Any) -> None:
+        self._clicked = True
+        self._do.set_restore(**values)
+
     @property
     def typing(self) -> bool:
         """Whether a key belongs to a widget now."""
@@ -307,7 +319,10 @@ class Panels:
         dpg.set_value(self._quality, state.quality)
         dpg.set_value(self._restoring, view.restoring)
         dpg.configure_item(self._restore_group, show=view.restoring)
-        dpg.set_value(self._restorer, state.restorer)
+        self._preset.show(view.restore.restorer)
+        dpg.set_value(self._restorer, restoring_text(state.repairs))
+        dpg.configure_item(self._beside_group, show=view.restoring and view.layout != "single")
+        self._beside.show(view.beside)
         self._knobs["strength"].show(view.restore.strength)
         self._flying.show("fly" if state.flying else "orbit")
         self._knobs["fov_degrees"].show(state.fov_degrees)

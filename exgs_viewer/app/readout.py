@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from exgs_viewer.app import words
-from exgs_viewer.app.state import Frame, Side, SizeKnown, ViewState
+from exgs_viewer.app.compose import TRUST_TOP
+from exgs_viewer.app.state import Frame, Repairs, Side, SizeKnown, ViewState
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.scene import Scene
 from exgs_viewer.settings import CompressionSettings
+
+BESIDE_WORDS = {"all": "All three", "original": "Original", "compressed": "Compressed"}
+"""What the restored picture is shown beside."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class PanelState:
     flying: bool = False
     speed: float = 1.0
     fov_degrees: float = 50.0
-    restorer: str = ""
+    repairs: Repairs = field(default_factory=Repairs)
     drawn_by: str = ""
     """Left part of the status line."""
     told: Told = field(default_factory=Told)
@@ -62,8 +67,20 @@ class Label:
     waiting: bool = False
     """Whether the note says that something is still to come."""
     left: float = 0.0
-    """Share of the width where its pane begins."""
+    """Shares of the width between which its pane lies."""
     right: float = 1.0
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the colours of a map stand for."""
+
+    title: str
+    ends: tuple[str, str]
+    """Words at the dark and at the bright end."""
+    left: float
+    """Shares of the width between which its pane lies."""
+    right: float
 
 
 @dataclass(frozen=True)
@@ -77,8 +94,10 @@ class OverlayState:
     centre: tuple[str, str, float] | None = None
     """Title, words and share done (negative: none), in the middle, while nothing else is to be seen."""
     help: bool = False
+    legend: Legend | None = None
     size: tuple[int, int] = (64, 64)
-    divider_hot: bool = False
+    divider_hot: int | None = None
+    """Number of the divider under the mouse."""
 
 
 def facts_of(scene: Scene) -> str:
@@ -151,26 +170,52 @@ def how_made(frame: Frame) -> str:
     return "pruned, merging …" if request.compression.reduction == "merge" else "pruned"
 
 
-def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str, restorer: str) -> tuple[Label, ...]:
+def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str, repairs: Repairs) -> tuple[Label, ...]:
     """A label for each pane of the picture that is really on the screen."""
     request = frame.request
-    texts = [_label(scene, frame, side, known, waiting, restorer) for side in frame.sides]
+    texts = [_label(scene, frame, side, known, waiting) for side in frame.sides]
     for pane, (wanted, shown) in enumerate(zip(request.sides, frame.sides, strict=True)):
-        if wanted != shown:
-            texts[pane] = replace(texts[pane], note="restoring …", waiting=True)
+        if shown == "restored":
+            texts[pane] = _restored(texts[pane], frame, repairs)
+        elif wanted != shown:
+            note = "cannot be restored, see below" if repairs.failed else "restoring …"
+            texts[pane] = replace(texts[pane], note=note, waiting=True)
     if request.layout == "difference" and len(texts) == 2:
         what = f"{texts[1].title} against original, amplified {words.factor(request.gain)}"
         return (Label("Difference", what, texts[1].note),)
-    if request.layout == "side":
-        count = len(texts)
-        edges = [number / count for number in range(count + 1)]
-        return tuple(
-            replace(text, left=left, right=right) for text, left, right in zip(texts, edges, edges[1:], strict=False)
-        )
-    return tuple(texts)
+    count = len(texts)
+    edges = (0.0, *request.wipe, 1.0) if request.layout == "wipe" else [number / count for number in range(count + 1)]
+    return tuple(
+        replace(text, left=left, right=right) for text, (left, right) in zip(texts, pairwise(edges), strict=True)
+    )
 
 
-def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, waiting: str, restorer: str) -> Label:
+def _restored(label: Label, frame: Frame, repairs: Repairs) -> Label:
+    """The label of a restored picture: by which restorer, how good, how long it took."""
+    took = words.seconds(frame.request.repaired.seconds)
+    note = f"{label.note} · restored in {took}" if label.note else f"restored in {took}"
+    return replace(label, title=repairs.label or "Restored", note=note)
+
+
+def restoring_text(repairs: Repairs) -> str:
+    """Which restorer works, and how quickly."""
+    if repairs.failed:
+        return f"{repairs.preset}: cannot work here, see the line below."
+    took = "" if repairs.seconds is None else f" · last picture {words.seconds(repairs.seconds)}"
+    return f"{repairs.label or repairs.preset}{took}"
+
+
+def legend_of(frame: Frame, labels: tuple[Label, ...]) -> Legend | None:
+    """What the colours of the trust map mean, where there is one."""
+    shown = set(frame.sides) & {"restored", "filled"}
+    if frame.request.mode != "trust" or not shown:
+        return None
+    pane = labels[0 if len(labels) == 1 else frame.sides.index(shown.pop())]
+    top = round(255 * TRUST_TOP)
+    return Legend("Changed by the restorer, levels of 255", ("0", f"{top} and more"), pane.left, pane.right)
+
+
+def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, waiting: str) -> Label:
     total = len(scene.cloud)
     if side == "original":
         size = f".{scene.format} {words.size(scene.bytes)}" if scene.path else f"{words.size(scene.bytes)} as .ply"
@@ -182,6 +227,4 @@ def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, wait
     detail = f"{words.amount(known.count if known else count)} Gaussians{size} · {how_made(frame)}"
     quality = frame.psnr.get(side)
     note = words.decibels(quality) if quality is not None else ""
-    if side == "restored":
-        return Label(restorer or "Restored", detail, note)
-    return Label("Compressed", detail, note)
+    return Label("Push-pull fill" if side == "filled" else "Compressed", detail, note)

@@ -10,7 +10,7 @@ from typing import Any
 
 from exgs_viewer.app.stages import Stages
 from exgs_viewer.app.state import Ranked, Reduced, reduction_of
-from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify
+from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify, synchronise
 from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.pipeline import Prepared
 from exgs_viewer.render import Renderer
@@ -196,5 +196,6 @@ class Reducer:
         return self._pictures[1]
 
     def _hand_over(self, prepared: Prepared, reduced: Reduced) -> None:
+        synchronise()
         self._arrived.append((prepared, reduced))
         self._notify()

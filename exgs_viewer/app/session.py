@@ -17,7 +17,7 @@ from exgs_viewer.app.memory import changed_since, key_of, load_memory, save_memo
 from exgs_viewer.app.navigation import Navigator
 from exgs_viewer.app.readout import OverlayState, PanelState, Told
 from exgs_viewer.app.snapshot import Snapshot, read_snapshot, snapshot_meta
-from exgs_viewer.app.state import LAYOUTS, Frame, ViewState
+from exgs_viewer.app.state import BESIDE, LAYOUTS, THIRDS, Frame, ViewState
 from exgs_viewer.app.travel import Travel
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.settings import Settings, knob_range, load_settings, save_settings
@@ -80,7 +80,7 @@ class Session:
         engine, nav, window = self.engine, self.nav, self.settings.window
         at_work = {*engine.jobs} & {"open", "score"}
         state = PanelState(
-            view=replace(self.view, camera=None, size=(0, 0), swapped=False, wipe=0.5),
+            view=replace(self.view, camera=None, size=(0, 0), swapped=False, held=False, wipe=0.5, wipes=THIRDS),
             recent=self.memory.recent,
             scored=engine.ready,
             can_score=engine.scene is not None and not engine.ready and not at_work,
@@ -88,7 +88,7 @@ class Session:
             flying=bool(nav and nav.flying),
             speed=nav.speed if nav else window.fly_speed,
             fov_degrees=round(math.degrees(nav.camera.fov_y), 1) if nav else window.fov_degrees,
-            restorer=engine.restorer_label,
+            repairs=engine.repairs,
             drawn_by=readout.drawn_text(self._renderer, self.frame),
             told=self._told,
             progress=self._shown_progress(),
@@ -100,14 +100,15 @@ class Session:
     def overlay(self) -> OverlayState:
         """What is drawn over the picture now."""
         toast, until = self._toast
-        scene, labels, centre = self.engine.scene, (), None
+        scene, labels, centre, legend = self.engine.scene, (), None, None
         if scene is not None and self.frame is not None:
             waiting = "" if self.engine.ready else "scoring …" if "score" in self.engine.jobs else "not scored"
-            labels = readout.labels_of(scene, self.frame, self._known, waiting, self.engine.restorer_label)
+            labels = readout.labels_of(scene, self.frame, self._known, waiting, self.engine.repairs)
+            legend = readout.legend_of(self.frame, labels)
         else:
             centre = self._centre()
         toast = toast if self._clock() < until else ""
-        return OverlayState(view=self.view, labels=labels, toast=toast, centre=centre, help=self._help)
+        return OverlayState(self.view, labels, toast, centre, self._help, legend)
 
     def _centre(self) -> tuple[str, str, float]:
         at_work = self._shown_progress()
@@ -142,7 +143,7 @@ class Session:
     def awake(self) -> bool:
         """Whether something on the screen changes by itself."""
         toast_due = self._toast[1] > 0 and self._clock() < self._toast[1] + 0.1
-        return bool(self.nav and self.nav.moving) or toast_due
+        return bool(self.nav and self.nav.moving) or toast_due or self.engine.fading
 
     def _hear(self, event: said.Event) -> None:
         match event:
@@ -245,7 +246,11 @@ class Session:
     # Settings, from the panel.
 
     def set_view(self, **values: Any) -> None:
-        """Change layout, sides, divider, gain, mode or restoring."""
+        """Change layout, sides, dividers, gain, mode or restoring."""
+        if values.get("mode") == "trust":
+            values = {"restoring": True, **values}  # What was repaired can be seen only where something is.
+        elif values.get("restoring") is False and self.view.mode == "trust":
+            values = {"mode": "color", **values}
         self.view = replace(self.view, **values)
         self._changed_at = self._clock()
 
@@ -405,6 +410,11 @@ class Session:
         if self.view.swapped != held:
             self.view = replace(self.view, swapped=held)
 
+    def hold(self, held: bool) -> None:
+        """A mouse button moves the camera, or no longer."""
+        if self.view.held != held:
+            self.view = replace(self.view, held=held)
+
     def toggle_help(self) -> None:
         self._help = not self._help
 
@@ -425,6 +435,18 @@ class Session:
     def next_layout(self) -> None:
         place = LAYOUTS.index(self.view.layout)
         self.set_view(layout=LAYOUTS[(place + 1) % len(LAYOUTS)])
+
+    def next_beside(self) -> None:
+        """Show the restored picture beside something else."""
+        if not self.view.restoring:
+            self.toast("Press R first: nothing is restored")
+            return
+        self.set_view(beside=BESIDE[(BESIDE.index(self.view.beside) + 1) % len(BESIDE)])
+        self.toast(f"Restored beside {readout.BESIDE_WORDS[self.view.beside].lower()}")
+
+    def toggle_trust(self) -> None:
+        """Show where the picture was repaired and by how much, or the colours again."""
+        self.set_view(mode="color" if self.view.mode == "trust" else "trust")
 
     def step_keep(self, factor: float) -> None:
         limits = knob_range(type(self.view.compression), "keep")
@@ -484,7 +506,9 @@ PLAIN: dict[str, Callable[[Session], None]] = {
     "P": Session.shoot,
     "F12": Session.shoot,
     "R": lambda session: session.set_view(restoring=not session.view.restoring),
+    "T": Session.toggle_trust,
     "U": Session.turn_over,
+    "X": Session.next_beside,
     "V": lambda session: session.set_flying(not (session.nav and session.nav.flying)),
     "[": lambda session: session.step_keep(1 / KEEP_STEP),
     "]": lambda session: session.step_keep(KEEP_STEP),

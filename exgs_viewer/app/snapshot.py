@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exgs_viewer.app.memory import camera_from
-from exgs_viewer.app.state import LAYOUTS, MODES, ViewState
+from exgs_viewer.app.state import BESIDE, LAYOUTS, MODES, ViewState
 from exgs_viewer.errors import SceneError
 from exgs_viewer.images import read_png_metadata
 from exgs_viewer.scene.camera import Camera, Vector
@@ -34,6 +34,11 @@ class Snapshot:
             changes["mode"] = stored["mode"]
         if stored.get("shown") in ("original", "compressed"):
             changes["shown"] = stored["shown"]
+        if stored.get("beside") in BESIDE:
+            changes["beside"] = stored["beside"]
+        wipes = stored.get("wipes")
+        if isinstance(wipes, list) and len(wipes) == 2 and all(isinstance(place, (int, float)) for place in wipes):
+            changes["wipes"] = tuple(sorted(min(max(float(place), 0.0), 1.0) for place in wipes))
         changes["restoring"] = stored.get("restoring") is True
         for name in ("wipe", "gain"):
             if isinstance(stored.get(name), (int, float)):
@@ -47,7 +52,8 @@ def snapshot_meta(view: ViewState, scene: str, up: Vector) -> dict[str, Any]:
     """The metadata of a picture of `view`."""
     stored = asdict(view)
     camera = stored.pop("camera")
-    stored.pop("swapped")
+    for name in ("swapped", "held"):
+        stored.pop(name)
     return {"scene": scene, "camera": camera, "up": list(up), "view": stored}
 
 

@@ -19,9 +19,13 @@ from exgs_viewer.settings import CompressionSettings, RenderSettings, RestoreSet
 
 Layout = Literal["single", "wipe", "side", "difference"]
 LAYOUTS: tuple[Layout, ...] = ("single", "wipe", "side", "difference")
-Side = Literal["original", "compressed", "restored"]
-Mode = Literal["color", "alpha", "depth", "significance"]
-MODES: tuple[Mode, ...] = ("color", "depth", "alpha", "significance")
+Side = Literal["original", "compressed", "filled", "restored"]
+"""`filled` is what stands in for `restored` while that takes its time: the push-pull fill."""
+Beside = Literal["all", "original", "compressed"]
+BESIDE: tuple[Beside, ...] = ("all", "original", "compressed")
+Mode = Literal["color", "alpha", "depth", "significance", "trust"]
+MODES: tuple[Mode, ...] = ("color", "depth", "alpha", "significance", "trust")
+THIRDS = (1 / 3, 2 / 3)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,14 @@ class ViewState:
     """Whether the processed side is the restored picture instead of the compressed one."""
     swapped: bool = False
     """True while the user holds the key that shows the other side."""
+    held: bool = False
+    """True while a mouse button moves the camera: nothing is restored meanwhile."""
+    beside: Beside = "all"
+    """What the restored picture is shown beside: original and compressed, or only one of them."""
     wipe: float = 0.5
-    """Place of the divider, share of the width."""
+    """Place of the divider between two sides, share of the width."""
+    wipes: tuple[float, float] = THIRDS
+    """Places of the dividers between three sides, from left to right."""
     gain: float = 4.0
     """Amplification of the difference."""
     mode: Mode = "color"
@@ -58,14 +68,17 @@ def sides_of(view: ViewState, ready: bool = True) -> tuple[Side, ...]:
     """
     if not ready:
         return ("original",)
-    restoring = view.restoring and view.mode == "color"  # Only colours are repaired.
+    restoring = view.restoring and view.mode in ("color", "trust")  # Only colours are repaired.
     processed: Side = "restored" if restoring else "compressed"
     if view.layout == "single":
         return ("original",) if (view.shown == "original") != view.swapped else (processed,)
-    if view.layout == "side":
-        sides = ("original", "compressed", "restored") if restoring else ("original", "compressed")
-    else:
-        sides = ("original", processed)
+    if view.mode == "trust" and view.layout == "difference":
+        return (processed,)  # It is a difference already.
+    sides: tuple[Side, ...] = ("original", "compressed")
+    if restoring and view.beside == "all" and view.layout != "difference":
+        sides = ("original", "compressed", "restored")
+    elif restoring:
+        sides = ("compressed" if view.beside == "compressed" else "original", "restored")
     return sides[::-1] if view.swapped else sides
 
 
@@ -113,13 +126,31 @@ def reduction_of(compression: CompressionSettings) -> CompressionSettings:
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """A restored picture and the key of the picture it was made of."""
+    """A restored picture at full strength, and the key of the picture it was made of."""
 
     key: tuple
     picture: Any
     """[H, W, 3] in [0, 1]."""
     seconds: float
     """Time the restoration took."""
+    before: Any = None
+    """[H, W, 3] in [0, 1]. What it fades in from; None for the compressed picture."""
+    final: bool = True
+    """False for the fill that stands in while the restorer works."""
+
+
+@dataclass(frozen=True)
+class Repairs:
+    """What there is to say about restoring."""
+
+    preset: str = ""
+    """Name of the restorer that is asked for."""
+    label: str = ""
+    """What it calls its result, once it was needed."""
+    seconds: float | None = None
+    """Time its last picture took."""
+    failed: bool = False
+    """Whether it could not work."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +166,8 @@ class FrameRequest:
     """Pixels of the whole picture at rest."""
     sides: tuple[Side, ...]
     layout: Layout
-    wipe: float
+    wipe: tuple[float, ...]
+    """Places of the dividers, one less than there are sides."""
     gain: float
     mode: Mode
     compression: CompressionSettings
@@ -146,6 +178,10 @@ class FrameRequest:
     """Also draw what is needed to compare every shown side with the original."""
     repaired: Repaired | None = None
     """The restored picture, once there is one for this view."""
+    strength: float = 1.0
+    """How much of it is shown, in [0, 1]."""
+    fade: float = 1.0
+    """How far it has come out of what it fades in from, in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +194,7 @@ class Frame:
     outputs: dict[Side, RenderOutput]
     """What was drawn of each shown side; `restored` stands with what it was made of."""
     sides: tuple[Side, ...]
-    """What the panes really show: `compressed` stands in for `restored` until that is done."""
+    """What the panes really show: `compressed`, then `filled`, stands in for `restored` until that is done."""
     psnr: dict[Side, float]
     """dB of each processed side against the original, where measured."""
     drawn: int

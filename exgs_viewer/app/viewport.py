@@ -7,12 +7,14 @@ from typing import Any, Protocol
 
 import dearpygui.dearpygui as dpg
 
+from exgs_viewer.app import dividers
 from exgs_viewer.app import navigation as nav_
+from exgs_viewer.app.frames import dividers_of
 from exgs_viewer.app.navigation import Navigator
 from exgs_viewer.app.overlay import Overlay
 from exgs_viewer.app.readout import OverlayState
 from exgs_viewer.app.sinks import ImageSink
-from exgs_viewer.app.state import Frame, ViewState
+from exgs_viewer.app.state import Frame, ViewState, sides_of
 from exgs_viewer.app.theme import Fonts, flat_window
 
 GRAB = 10
@@ -28,6 +30,7 @@ class Commands(Protocol):
 
     def key(self, name: str, ctrl: bool) -> None: ...
     def other_side(self, held: bool) -> None: ...
+    def hold(self, held: bool) -> None: ...
     def set_view(self, **values: Any) -> None: ...
     def focus_at(self, u: float, v: float) -> None: ...
     def speed_changed(self) -> None: ...
@@ -46,12 +49,13 @@ class Drag:
 
     button: int
     last: tuple[float, float]
-    divider: bool = False
+    divider: int | None = None
+    """Number of the divider that is dragged."""
 
 
 def _keys() -> dict[int, str]:
     """Dear PyGui's key numbers -> the names used here, for keys that do something once when pressed."""
-    letters = {getattr(dpg, f"mvKey_{letter}"): letter for letter in "CFGHORUVYZSX"}
+    letters = {getattr(dpg, f"mvKey_{letter}"): letter for letter in "CFGHORTUVYZSX"}
     digits = {getattr(dpg, f"mvKey_{digit}"): str(digit) for digit in range(1, 10)}
     named = {
         dpg.mvKey_Home: "Home",
@@ -129,8 +133,7 @@ class Viewport:
 
     def overlay(self, state: OverlayState) -> None:
         """Draw labels, divider and messages over the picture."""
-        held = self._drag is not None and self._drag.divider
-        hot = held or self._over_divider(state.view) if state.view.layout == "wipe" else False
+        hot = self._over_divider(state.view) if self._drag is None else self._drag.divider
         self._overlay.show(replace(state, size=self.size, divider_hot=hot))
 
     def focus(self) -> None:
@@ -195,26 +198,34 @@ class Viewport:
             if not over or not self._free:
                 self._free = False  # It began elsewhere, so it is none of ours until it is let go.
                 return nav
-            self._drag = Drag(button, place, divider=button == LEFT and self._over_divider(view))
+            self._drag = Drag(button, place, self._over_divider(view) if button == LEFT else None)
+            self._do.hold(self._drag.divider is None)
             return nav
         if not dpg.is_mouse_button_down(self._drag.button):
             self._drag = None
+            self._do.hold(False)
             return nav
-        return self._dragged(nav, place)
+        return self._dragged(nav, view, place)
 
-    def _dragged(self, nav: Navigator, place: tuple[float, float]) -> Navigator:
+    def _dragged(self, nav: Navigator, view: ViewState, place: tuple[float, float]) -> Navigator:
         right, down = ((now - last) / self.size[1] for now, last in zip(place, self._drag.last, strict=True))
         if right == down == 0.0:
             return nav
         self._drag = replace(self._drag, last=place)
-        if self._drag.divider:
-            self._do.set_view(wipe=min(max(self._share(place)[0], 0.0), 1.0))
+        if self._drag.divider is not None:
+            self._drag_divider(view, self._share(place)[0])
             return nav
         if self._drag.button == LEFT:
             return nav_.dragged(nav, right, down)
         if self._drag.button == RIGHT and self._wish() != (0.0, 0.0, 0.0):
             return nav_.looked(nav, right, down)
         return nav_.panned(nav, right, down)
+
+    def _drag_divider(self, view: ViewState, to: float) -> None:
+        places = _dividers(view)
+        if self._drag.divider < len(places):  # A key may have changed the layout meanwhile.
+            moved = dividers.dragged(places, self._drag.divider, to)
+            self._do.set_view(**({"wipe": moved[0]} if len(moved) == 1 else {"wipes": moved}))
 
     def _turned_wheel(self, nav: Navigator, notches: float) -> Navigator:
         right_held = self._drag is not None and self._drag.button == RIGHT
@@ -266,11 +277,15 @@ class Viewport:
         x, y = self._mouse_place()
         return 0 <= x < self.size[0] and 0 <= y < self.size[1] and dpg.is_item_hovered(self.window)
 
-    def _over_divider(self, view: ViewState) -> bool:
-        if view.layout != "wipe":
-            return False
-        x, _ = self._mouse_place()
-        return self._over and abs(x - view.wipe * self.size[0]) <= self._fonts.px(GRAB)
+    def _over_divider(self, view: ViewState) -> int | None:
+        if not self._over:
+            return None
+        width = self.size[0]
+        return dividers.taken(_dividers(view), self._mouse_place()[0] / width, self._fonts.px(GRAB) / width)
+
+
+def _dividers(view: ViewState) -> tuple[float, ...]:
+    return dividers_of(view, len(sides_of(view)))
 
 
 def _held(*keys: int) -> bool:

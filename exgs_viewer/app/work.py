@@ -74,8 +74,8 @@ class RestoreRequest:
 
 
 def repair_key(request: FrameRequest, settings: RestoreSettings) -> tuple:
-    """What a restored picture depends on."""
-    return (picture_key(request, "compressed", pane_size(request, "restored")), settings)
+    """What a picture restored at full strength depends on."""
+    return (picture_key(request, "compressed", pane_size(request, "restored")), settings.restorer)
 
 
 def open_scene(stages: Stages, renderer: Renderer, path: str, up: Vector | None, report: Report) -> Opened:
@@ -179,12 +179,14 @@ def capture(
     """Draw a picture of any size, restoration included, and write it with what it shows."""
     report(0.1, f"Drawing {request.size[0]} x {request.size[1]} pixels")
     frames = Frames(tools.renderer)
-    frame, _ = frames.draw(request)
+    frame, _ = frames.draw(replace(request, repaired=None))
     if "restored" in request.sides:
         report(0.6, "Restoring")
         kept = request.compression.keep
-        picture = restore(frame.outputs["restored"], tools.restorer(), settings, retention=kept)
-        request = replace(request, repaired=Repaired(repair_key(request, settings), picture, 0.0))
+        full = replace(settings, strength=1.0)
+        picture = restore(frame.outputs["restored"], tools.restorer(), full, retention=kept)
+        repaired = Repaired(repair_key(request, settings), picture, 0.0)
+        request = replace(request, repaired=repaired, strength=settings.strength, fade=1.0)
         frame, _ = frames.draw(request)
     report(0.9, f"Writing {path.name}")
     tools.stages.write_png(path, compose_layout(request, frame.outputs), meta)

@@ -118,7 +118,7 @@ def _tried(request: Any, work: Callable[[], Any]) -> Outcome:
     began = time.perf_counter()
     try:
         result, error = work(), None
-        _synchronise()
+        synchronise()
     except Exception as failure:  # Handed over by poll: a worker never dies of its work.
         result, error = None, failure
     return Outcome(request, result, error, time.perf_counter() - began)
@@ -145,7 +145,8 @@ def own_stream() -> Iterator[None]:
             yield
 
 
-def _synchronise() -> None:
+def synchronise() -> None:
+    """Wait until what this thread has asked of the GPU is done: before anything is handed over."""
     if torch.cuda.is_available():
         torch.cuda.current_stream().synchronize()
 

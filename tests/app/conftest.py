@@ -106,6 +106,8 @@ class FakeRestorer:
 
     name: str = "inpaint"
     label: str = "Fake fill"
+    blue: float = 1.0
+    error: Exception | None = None
     given: list = field(default_factory=list)
     gate: threading.Event | None = None
     entered: threading.Event = field(default_factory=threading.Event)
@@ -117,8 +119,10 @@ class FakeRestorer:
             assert self.gate.wait(20)
         if stale():
             return None
+        if self.error is not None:
+            raise self.error
         result = image.clone()
-        result[..., 2] = settings.strength
+        result[..., 2] = settings.strength * self.blue
         return result
 
 
@@ -149,6 +153,8 @@ class Stand:
     engine: Engine
     renderer: FakeRenderer
     restorer: FakeRestorer
+    painter: FakeRestorer
+    """The restorer by any other name than `inpaint`."""
     clock: Clock
     woken: threading.Event
     saved: list
@@ -193,7 +199,8 @@ class Stand:
 @pytest.fixture
 def stand():
     """A Stand with a scene named `a` (1000 Gaussians) to open; any name that starts with `bad` fails."""
-    renderer, restorer, clock, woken, saved = FakeRenderer(), FakeRestorer(), Clock(), threading.Event(), []
+    renderer, restorer, clock, woken, saved = FakeRenderer(), FakeRestorer(blue=1.0), Clock(), threading.Event(), []
+    painter = FakeRestorer("lite", "Fake painter", blue=0.5)
 
     def open_scene(path, report):
         report(0.5, f"reading {path}")
@@ -211,7 +218,7 @@ def stand():
 
     stages = Stages(
         open_renderer=lambda name, report: renderer,
-        open_restorer=lambda name: restorer,
+        open_restorer=lambda name: restorer if name == "inpaint" else painter,
         open_scene=open_scene,
         guess_up=lambda cloud: (0.0, -1.0, 0.0),
         first_view=lambda cloud, up, cameras: look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), up),
@@ -232,8 +239,8 @@ def stand():
         write_png=write_png,
     )
     engine = Engine("auto", stages, notify=woken.set, clock=clock)
-    yield Stand(engine, renderer, restorer, clock, woken, saved)
-    renderer.gate = restorer.gate = None
+    yield Stand(engine, renderer, restorer, painter, clock, woken, saved)
+    renderer.gate = restorer.gate = painter.gate = None
     engine.close()
 
 

@@ -20,9 +20,28 @@ LEFT, RIGHT = torch.rand(6, 10, 3), torch.rand(6, 10, 3)
 
 @pytest.mark.parametrize(("share", "column"), [(0.0, 0), (0.31, 3), (0.5, 5), (1.0, 10), (1.7, 10), (-1.0, 0)])
 def test_the_wipe_shows_the_left_picture_up_to_the_divider(share, column):
-    picture = compose.wipe(LEFT, RIGHT, share)
+    picture = compose.wipe([LEFT, RIGHT], [share])
     assert torch.equal(picture[:, :column], LEFT[:, :column])
     assert torch.equal(picture[:, column:], RIGHT[:, column:])
+
+
+@pytest.mark.parametrize(("shares", "columns"), [((0.2, 0.7), (2, 7)), ((0.4, 0.4), (4, 4)), ((0.0, 1.0), (0, 10))])
+def test_two_dividers_show_three_pictures(shares, columns):
+    middle = torch.rand(6, 10, 3)
+    picture, (a, b) = compose.wipe([LEFT, middle, RIGHT], shares), columns
+    parts = [LEFT[:, :a], middle[:, a:b], RIGHT[:, b:]]
+    assert torch.equal(picture, torch.cat(parts, 1))
+
+
+def test_where_nothing_was_changed_the_trust_map_is_grey_and_brighter_the_more_was():
+    before = torch.full((1, 5, 3), 0.4)
+    before[..., 0] = 0.7
+    after = before.clone()
+    after[0, :, 1] += torch.tensor([0.0, 0.09, 0.24, 0.45, 0.59])  # a third of it is the mean over the channels
+    picture = compose.trust(before, after)[0]
+    assert picture[0].max() - picture[0].min() < 1e-6
+    assert (picture[1:].sum(1).diff() > 0).all()
+    assert torch.allclose(picture[2], compose.trust_color(torch.tensor(0.08)), atol=1e-5)
 
 
 @given(st.integers(3, 5000), st.integers(1, 3))

@@ -212,14 +212,14 @@ def test_a_restoration_of_an_old_view_is_not_shown(stand, view):
     assert shown[-1].frame.pixels[0, 0, 0] == pytest.approx(0.5)
 
 
-def test_other_restoration_settings_restore_again_without_drawing(stand, view):
+def test_another_strength_neither_draws_nor_restores_again(stand, view):
     opened(stand)
     stand.rest(replace(view, restoring=True))
     drawn = len(stand.renderer.drawn)
     weaker = replace(view, restoring=True, restore=replace(view.restore, strength=0.5))
     events = stand.rest(weaker)
-    assert of(events, FrameRestored)[-1].frame.pixels[0, 0, 2] == 0.5
-    assert len(stand.renderer.drawn) == drawn
+    assert of(events, FrameReady)[-1].frame.pixels[0, 0, 2] == 0.5
+    assert len(stand.renderer.drawn) == drawn and len(stand.restorer.given) == 1
 
 
 def test_a_renderer_that_runs_out_of_memory_is_told_in_words_and_tried_again(stand, view):

@@ -25,7 +25,7 @@ REQUEST = FrameRequest(
     size=(90, 60),
     sides=("original", "compressed"),
     layout="wipe",
-    wipe=0.5,
+    wipe=(0.5,),
     gain=2.0,
     mode="color",
     compression=CompressionSettings(keep=0.1),
@@ -60,7 +60,7 @@ def test_pictures_are_remembered_until_what_they_show_changes():
     renderer = FakeRenderer()
     frames = Frames(renderer)
     frames.draw(REQUEST)
-    again, timings = frames.draw(replace(REQUEST, wipe=0.2, gain=9.0, measure=True))
+    again, timings = frames.draw(replace(REQUEST, wipe=(0.2,), gain=9.0, measure=True))
     assert len(renderer.drawn) == 2 and timings == [] and again.drawn == 0
     frames.draw(replace(REQUEST, compression=CompressionSettings(keep=0.1, voxel_size=3.0)))
     assert len(renderer.drawn) == 2, "the voxel size has done its work in the ranking"

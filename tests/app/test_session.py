@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from exgs_viewer.app.memory import load_memory
+from exgs_viewer.app.readout import restoring_text
 from exgs_viewer.app.session import Session
 from exgs_viewer.settings import Settings, load_settings
 
@@ -91,6 +92,32 @@ def test_restoring_is_named_by_the_restorer(session):
     labels = lived(session).overlay().labels
     assert [label.title for label in labels] == ["Original", "Compressed", "Fake fill"]
     assert [(label.left, label.right) for label in labels] == [(0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1)]
+
+
+def test_a_wipe_of_three_has_two_handles_and_can_be_one_of_two(session):
+    ready(session)
+    session.key("X", ctrl=False)
+    assert "Press R" in session.overlay().toast and session.view.beside == "all"
+    session.key("R", ctrl=False)
+    labels = lived(session).overlay().labels
+    assert [label.title for label in labels] == ["Original", "Compressed", "Fake fill"]
+    assert [label.right for label in labels] == [*session.view.wipes, 1.0]
+    assert "restored in" in labels[2].note and "last picture" in restoring_text(session.panel().repairs)
+    pairs = []
+    for _ in range(2):
+        session.key("X", ctrl=False)
+        pairs.append([label.title for label in lived(session, 4).overlay().labels])
+    assert pairs == [["Original", "Fake fill"], ["Compressed", "Fake fill"]]
+
+
+def test_the_trust_map_has_a_legend_and_needs_a_restored_picture(session):
+    ready(session)
+    session.key("T", ctrl=False)
+    overlay = lived(session).overlay()
+    assert session.view.restoring and "levels of 255" in overlay.legend.title
+    assert (overlay.legend.left, overlay.legend.right) == (session.view.wipes[1], 1.0)
+    session.key("R", ctrl=False)
+    assert session.view.mode == "color" and lived(session).overlay().legend is None
 
 
 def test_undo_brings_the_parameters_back(session):

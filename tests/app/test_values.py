@@ -85,8 +85,9 @@ def test_a_damaged_memory_is_an_empty_one(text):
 
 def test_a_picture_brings_its_view_back(tmp_path):
     view = ViewState(
-        camera=CAMERA, layout="wipe", wipe=0.3, restoring=True, mode="depth", compression=CompressionSettings(keep=0.2)
-    )
+        camera=CAMERA, layout="wipe", wipe=0.3, wipes=(0.2, 0.9), beside="compressed", restoring=True, mode="trust",
+        compression=CompressionSettings(keep=0.2),
+    )  # fmt: skip
     meta = snapshot_meta(view, "/scenes/a.ply", (0.0, 0.0, 1.0))
     images.write_png(tmp_path / "x.png", torch.zeros(2, 2, 3), json.loads(json.dumps(meta)))
     snapshot = read_snapshot(tmp_path / "x.png")
@@ -133,7 +134,14 @@ def test_only_what_changed_in_this_session_is_remembered():
         ({"restoring": True}, ("restored",)),
         ({"restoring": True, "mode": "depth"}, ("compressed",)),
         ({"layout": "wipe"}, ("original", "compressed")),
-        ({"layout": "wipe", "restoring": True, "swapped": True}, ("restored", "original")),
+        ({"layout": "wipe", "restoring": True}, ("original", "compressed", "restored")),
+        ({"layout": "wipe", "restoring": True, "swapped": True}, ("restored", "compressed", "original")),
+        ({"layout": "wipe", "restoring": True, "beside": "original"}, ("original", "restored")),
+        ({"layout": "side", "restoring": True, "beside": "compressed"}, ("compressed", "restored")),
+        ({"layout": "difference", "restoring": True}, ("original", "restored")),
+        ({"layout": "difference", "restoring": True, "beside": "compressed"}, ("compressed", "restored")),
+        ({"layout": "wipe", "mode": "trust", "restoring": True}, ("original", "compressed", "restored")),
+        ({"layout": "difference", "mode": "trust", "restoring": True}, ("restored",)),
         ({"layout": "side", "restoring": True}, ("original", "compressed", "restored")),
         ({"layout": "difference"}, ("original", "compressed")),
     ],

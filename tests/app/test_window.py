@@ -37,7 +37,7 @@ def told(function):
         state = function(self)
         line = repr((state.scored, state.view.compression.keep, state.view.layout, state.view.restoring,
                      state.told.text, state.size, self.engine.settled, self.view.swapped, self.nav and
-                     tuple(round(part, 4) for part in self.nav.camera.position)))
+                     tuple(round(part, 4) for part in self.nav.camera.position), self.view.wipes, self.view.mode))
         if line != getattr(self, "last_line", None):
             self.last_line = line
             print(line, flush=True)
@@ -127,7 +127,7 @@ class Running:
         self._out.close()
 
 
-SCORED, KEEP, LAYOUT, RESTORING, TOLD, SIZE, SETTLED, SWAPPED, PLACE = range(9)
+SCORED, KEEP, LAYOUT, RESTORING, TOLD, SIZE, SETTLED, SWAPPED, PLACE, WIPES, MODE = range(11)
 
 
 @pytest.fixture
@@ -274,6 +274,25 @@ def test_dragging_typing_comparing_and_saving_with_real_events(start, scene, tmp
     assert tuple(picture.shape) == (780 - STATUS, 1000 - PANEL, 3)
     assert meta["view"]["compression"]["keep"] == 0.25 and meta["scene"] == str(scene)
     assert float(picture.std()) > 0.03
+
+
+def test_three_sides_have_two_handles_and_t_shows_what_was_changed(start, scene):
+    window = start(scene)
+    window.until(lambda now: now[SCORED] and now[SETTLED], "the scored scene at rest")
+    window.to(PANEL + 300, 350)
+    time.sleep(0.3)
+    width = 1000 - PANEL
+    window.do("key", "r")
+    three = window.until(lambda now: now[RESTORING] and now[SETTLED], "the restored picture")
+    handle = (PANEL + width * three[WIPES][1], 600)
+    window.drag(handle, (handle[0] + 80, handle[1]))
+    dragged = window.until(lambda now: now[WIPES] != three[WIPES] and now[SETTLED], "a dragged handle")
+    assert dragged[WIPES][0] == three[WIPES][0] and abs(dragged[WIPES][1] - three[WIPES][1] - 80 / width) < 0.02
+    assert dragged[PLACE] == three[PLACE]
+    window.do("key", "t")
+    window.until(lambda now: now[MODE] == "trust" and now[SETTLED], "the trust map")
+    window.do("key", "r")
+    window.until(lambda now: now[MODE] == "color" and not now[RESTORING] and now[SETTLED], "the compressed picture")
 
 
 def knob(folder: Path, part: str) -> tuple[int, int]:

@@ -1,0 +1,148 @@
+"""Restoring beside the drawing: asked for at rest, dropped when the view changes, faded in when it is there."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from exgs_viewer.app import work
+from exgs_viewer.app.stages import Stages
+from exgs_viewer.app.state import Frame, FrameRequest, Repaired, Repairs, ViewState
+from exgs_viewer.app.workers import LatestWorker, Notify, synchronise
+from exgs_viewer.pipeline import restore
+from exgs_viewer.restore import Restorer
+from exgs_viewer.settings import RestoreSettings
+
+FADE = 0.2
+"""Seconds in which a restored picture comes out of the one before it."""
+FADE_STEPS = 8
+FILL = "inpaint"
+"""The restorer that stands in while another one works."""
+LONG = 0.15
+"""Seconds from which a restorer is stood in for; a quicker one is not waited for."""
+
+
+class Repairer:
+    """Owned by the engine, from whose thread all methods are called; holds the restorer that was used last.
+
+    Pictures are restored at full strength: how much of that is shown is decided when they are put together, so that
+    the slider for it needs no restorer.
+    """
+
+    def __init__(self, stages: Stages, clock: Callable[[], float], notify: Notify):
+        self._stages, self._clock, self._notify = stages, clock, notify
+        self._restorer: Restorer | None = None
+        self._fill: Restorer | None = None
+        self._seconds: dict[str, float] = {}
+        self._arrived: deque[Repaired] = deque()
+        self._worker = LatestWorker[work.RestoreRequest, Repaired | None]("restore", self._repair, notify)
+        self.forget()
+
+    def forget(self) -> None:
+        """Another scene comes."""
+        self._worker.drop()
+        self._repaired: Repaired | None = None
+        self._since = 0.0
+        self._asked: tuple | None = None
+        self._failed: RestoreSettings | None = None
+        self._fade = 1.0
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._worker.close(1.0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a picture is being restored."""
+        return self._worker.busy
+
+    @property
+    def fading(self) -> bool:
+        """Whether the picture on the screen is on its way to the restored one."""
+        return self._fade < 1
+
+    def told(self, settings: RestoreSettings) -> Repairs:
+        """What there is to say about it."""
+        name, same = settings.restorer, self._restorer is not None and self._restorer.name == settings.restorer
+        failed = self._failed is not None and self._failed.restorer == name
+        return Repairs(name, self._restorer.label if same else "", self._seconds.get(name), failed)
+
+    def applied(self, request: FrameRequest, settings: RestoreSettings) -> FrameRequest:
+        """`request` with the restored picture in it, where that is there."""
+        repaired, self._fade = self._repaired, 1.0
+        if repaired is None or "restored" not in request.sides or not request.draft.whole:
+            return request
+        if repaired.key != work.repair_key(request, settings):
+            return request
+        self._fade = min(1.0, round(FADE_STEPS * (self._clock() - self._since) / FADE) / FADE_STEPS)
+        return replace(request, repaired=repaired, strength=settings.strength, fade=self._fade)
+
+    def follow(self, request: FrameRequest, frame: Frame | None, view: ViewState) -> None:
+        """Restore what is on the screen (`frame`) where that is the wanted picture; stop what nobody waits for."""
+        wanted = None
+        if "restored" in request.sides and request.draft.whole and not view.held:
+            wanted = work.repair_key(request, view.restore)
+        if wanted != self._asked and self._asked is not None:
+            self._worker.drop()
+            self._asked = None
+            if self._repaired is not None and not self._repaired.final:
+                self._repaired = None
+        have = self._repaired is not None and self._repaired.final and self._repaired.key == wanted
+        if wanted is None or have or self._asked == wanted or frame is None:
+            return
+        if "restored" not in frame.outputs or work.repair_key(frame.request, view.restore) != wanted:
+            return
+        if not frame.request.draft.whole or frame.request.repaired is not None:
+            return
+        self._asked, self._failed = wanted, None
+        output, kept = frame.outputs["restored"], frame.request.compression.keep
+        self._worker.submit(work.RestoreRequest(wanted, output, view.restore, kept))
+
+    def again(self) -> None:
+        """What could not be restored may be now."""
+        self._asked = self._failed = self._restorer = None
+
+    def poll(self) -> list[Exception]:
+        """Take in what was restored since the last call; what went wrong."""
+        errors = []
+        while self._arrived:
+            fill = self._arrived.popleft()
+            if fill.key == self._asked:  # Else it stands in for something that does not come any more.
+                self._take(fill)
+        for outcome in self._worker.poll():
+            if outcome.error is not None:
+                self._failed = outcome.request.settings
+                errors.append(outcome.error)
+            elif outcome.result is not None:
+                self._seconds[outcome.request.settings.restorer] = outcome.result.seconds
+                self._take(outcome.result)
+            elif outcome.request.key == self._asked:
+                self._asked = None  # Given up on; if the view is the wanted one again, ask again.
+        return errors
+
+    def _take(self, repaired: Repaired) -> None:
+        """From now on it is shown, by requests of the same key only: one that is stale is never seen."""
+        self._repaired, self._since = repaired, self._clock()
+
+    def open(self, settings: RestoreSettings) -> Restorer:
+        """The restorer that `settings` name; runs in a worker's thread. Raises WeightsError."""
+        if self._restorer is None or self._restorer.name != settings.restorer:
+            self._restorer = self._stages.open_restorer(settings.restorer)
+        return self._restorer
+
+    def _repair(self, request: work.RestoreRequest, stale: Callable[[], bool]) -> Repaired | None:
+        settings, fill = replace(request.settings, strength=1.0), None
+        if settings.restorer != FILL and self._seconds.get(settings.restorer, LONG) >= LONG:
+            self._fill = self._fill or self._stages.open_restorer(FILL)
+            fill = restore(request.output, self._fill, settings, stale, retention=request.retention)
+            if fill is None:
+                return None
+            synchronise()
+            self._arrived.append(Repaired(request.key, fill, 0.0, final=False))
+            self._notify()
+        restorer = self.open(settings)
+        began = time.perf_counter()
+        picture = restore(request.output, restorer, settings, stale, retention=request.retention)
+        return None if picture is None else Repaired(request.key, picture, time.perf_counter() - began, fill)
