@@ -413,6 +413,7 @@ class Evaluate:
         exgs evaluate demo -o report
         exgs evaluate garden.ply --cameras cameras.json --keep 0.03 0.1 -o report
         exgs evaluate scenes/*.ply --cameras cameras/ --methods paper lightgs -o report --json
+        exgs evaluate garden.ply --cameras cameras.json --restorers none inpaint --temporal -o report
 
     Methods: paper, default and best are ours; lightgs, lightgs-sh, lightgs-refined and flexgaussian are the others'.
     There are more for ablations: a wrong name lists them all. Restorers: none, inpaint, lite, sd-turbo; the last two
@@ -441,6 +442,8 @@ class Evaluate:
     """Scenes to measure at the same time, each with its share of the cores."""
     recovery_steps: int = 1000
     """Training steps of lightgs-refined; fewer than the paper's 1000 are told in the report."""
+    temporal: FlagCreatePairsOff[bool] = False
+    """Also measure flicker: how steady the pictures are on a slow path of 10 between two of the cameras."""
     backend: Backend = "auto"
     """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
     json: FlagCreatePairsOff[bool] = False
@@ -451,7 +454,7 @@ class Evaluate:
 
         plan = evaluate.Plan(
             self.scenes, self.output, self.cameras, self.keep, self.methods, self.restorers, self.reference, self.size,
-            self.backend, self.jobs, evaluate.Recovery(steps=self.recovery_steps),
+            self.backend, self.jobs, evaluate.Recovery(steps=self.recovery_steps), self.temporal,
         )  # fmt: skip
         with progress() as report:
             rows = evaluate.run(plan, report)

@@ -5,6 +5,7 @@ from test cameras that it never saw, and compared with the uncut scene drawn fro
 
     plan.py     what is to be measured, and from where each scene is looked at
     measure.py  one scene -> its rows
+    flicker.py  how steady the pictures are while the camera moves
     store.py    finished rows on the disk: a run that was killed goes on where it stopped
     tables.py   rows -> means and tables as the paper has them
     plots.py    rows -> rate-distortion curves (SVG)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from exgs_viewer import methods, metrics, pipeline
+from exgs_viewer.evaluate import flicker
 from exgs_viewer.evaluate.plan import NO_RESTORER, Case, Plan, Row, View
 from exgs_viewer.evaluate.store import Store, scene_key
 from exgs_viewer.images import encode_jpeg
@@ -19,6 +20,8 @@ from exgs_viewer.lpips import open_lpips
 from exgs_viewer.render import RenderOutput, open_renderer
 from exgs_viewer.restore import open_restorer
 from exgs_viewer.scene import open_scene
+from exgs_viewer.scene.camera import Camera
+from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import guess_up
 from exgs_viewer.settings import RenderSettings, Report, RestoreSettings, quiet, write_atomically
 
@@ -58,6 +61,7 @@ class Measurer:
         )
         self.lpips = open_lpips(self.renderer.device)
         self._references: dict[tuple[int, int], Reference] = {}
+        self._walk: tuple[list[Camera], list[flicker.Warp]] | None = None
 
     def rows(self, method: str, keep: float, wanted: dict[str, str], report: Report) -> None:
         """Measure one compressed scene, once for each restorer in `wanted` ({restorer: key}), and store the rows."""
@@ -74,13 +78,14 @@ class Measurer:
                 found[restorer].append(self.pool.submit(self._compared, image, reference))
                 if number in shown(self.case):
                     write_atomically(self.store.picture(key, number), encode_jpeg(image, JPEG_QUALITY))
+        steady = self._flickers(done.cloud, keep, list(wanted)) if self.plan.temporal else {}
         uncut = self.subject.cloud.ply_bytes
         for restorer, key in wanted.items():
             compared = [future.result() for future in found[restorer]]
             psnr, ssim, distance, flip = (_mean(values) for values in zip(*compared, strict=True))
             row = Row(
                 self.case.name, method, restorer, keep, len(done.cloud), done.bytes, uncut / done.bytes,
-                psnr, ssim, distance, flip, done.seconds,
+                psnr, ssim, distance, flip, done.seconds, steady.get(restorer), steady.get(NO_RESTORER),
             )  # fmt: skip
             self.store.keep(key, row)
 
@@ -98,6 +103,28 @@ class Measurer:
     def uncut(self, view: View, sh_degree: int) -> Tensor:
         settings = RenderSettings(sh_degree=sh_degree)
         return pipeline.picture(self.subject.cloud, view.camera, view.size, self.renderer, settings).color
+
+    def _flickers(self, cloud: GaussianCloud, keep: float, restorers: list[str]) -> dict[str, float | None]:
+        """Flicker of a compressed scene as it is and with each restorer."""
+        cameras, steps = self._path()
+        size = self.case.views[0].size
+        outputs = [pipeline.picture(cloud, camera, size, self.renderer, RenderSettings()) for camera in cameras]
+        return {
+            restorer: flicker.flicker([self._finished(restorer, output, keep) for output in outputs], steps)
+            for restorer in dict.fromkeys((NO_RESTORER, *restorers))
+        }
+
+    def _path(self) -> tuple[list[Camera], list[flicker.Warp]]:
+        """A short path through the scene, the same for all rows, and what the movement alone changes."""
+        if self._walk is None:
+            size, cameras = self.case.views[0].size, [view.camera for view in self.case.views]
+
+            def uncut(camera: Camera) -> RenderOutput:
+                return pipeline.picture(self.subject.cloud, camera, size, self.renderer, RenderSettings())
+
+            cameras = flicker.path(cameras, flicker.distance_of(uncut(cameras[0])))
+            self._walk = cameras, flicker.warps([uncut(camera) for camera in cameras], cameras)
+        return self._walk
 
     def _finished(self, restorer: str, output: RenderOutput, keep: float) -> Tensor:
         if restorer == NO_RESTORER:

@@ -47,6 +47,8 @@ class Plan:
     """Scenes that are measured at the same time."""
     recovery: Recovery = field(default_factory=Recovery)
     """How `lightgs-refined` trains."""
+    temporal: bool = False
+    """Whether flicker is measured too."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Row:
     flip: float
     seconds: float
     """What compressing took, from the scored scene to the bytes."""
+    flicker: float | None = None
+    """In [0, 1], see flicker.py; None where it was not measured."""
+    flicker_before: float | None = None
+    """That of the pictures that the restorer was given."""
 
 
 ROW_FIELDS = tuple(column.name for column in fields(Row))

@@ -21,6 +21,7 @@ MEASURING = (
     "compress",
     "restore",
     "evaluate/measure.py",
+    "evaluate/flicker.py",
     "methods.py",
     "pipeline.py",
     "metrics.py",
@@ -40,7 +41,9 @@ class Store:
         """(method, keep, restorer) -> the name under which that row is stored, in the order of the tables."""
         scene = scene_key(plan, case)
         return {
-            (method, keep, restorer): _digest(scene, plan.reference, method, keep, restorer, trained(plan, method))
+            (method, keep, restorer): _digest(
+                scene, plan.reference, method, keep, restorer, trained(plan, method), plan.temporal
+            )
             for method in plan.methods
             for keep in plan.keeps
             for restorer in plan.restorers

@@ -55,12 +55,21 @@ COLUMNS = (
     Column("FLIP↓", lambda row: row.flip, lambda row: f"{row.flip:.4f}", -1),
     Column("Ratio (MB)", lambda row: row.ratio, lambda row: f"{row.ratio:.1f}× ({row.bytes / 1e6:.2f})", 1),
     Column("s", lambda row: row.seconds, lambda row: f"{row.seconds:.1f}", 0),
+    # Not marked: a blurred picture flickers less, and is none the better for it.
+    Column("Flicker", lambda row: row.flicker, lambda row: f"{255 * row.flicker:.2f}{_against(row)}", 0),
 )
 
 
 def label(method: str, restorer: str) -> str:
     """How a line is called."""
     return method if restorer == NO_RESTORER else f"{method} + {restorer}"
+
+
+def _against(row: Row) -> str:
+    """How much more a restorer makes a picture flicker."""
+    if row.restorer == NO_RESTORER or not row.flicker_before:
+        return ""
+    return f" ({100 * (row.flicker / row.flicker_before - 1):+.0f} %)"
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
@@ -72,7 +81,7 @@ def means(rows: Sequence[Row]) -> list[Row]:
 
 
 def _mean(group: list[Row]) -> Row:
-    names = ("psnr", "ssim", "lpips", "flip", "seconds")
+    names = ("psnr", "ssim", "lpips", "flip", "seconds", "flicker", "flicker_before")
     values = {name: [getattr(row, name) for row in group] for name in names}
     size = sum(row.bytes for row in group)
     return replace(
@@ -159,14 +168,19 @@ def about(plan: Plan, rows: Iterable[Row]) -> str:
         "kept": "the uncut scene with no more spherical harmonics than were kept",
     }[plan.reference]
     lpips = "" if any(row.lpips is not None for row in rows) else " LPIPS was not measured: its weights are not here."
-    trained = ""
+    trained = steady = ""
+    if plan.temporal:
+        steady = (
+            " Flicker: what changes from one picture of a slow path to the next beyond the movement (warped by the"
+            " uncut scene's depth), mean levels of 255; in brackets against the pictures that the restorer was given."
+        )
     if "lightgs-refined" in plan.methods:
         steps, (width, height) = plan.recovery.steps, plan.recovery.size
         trained = f" lightgs-refined was trained for {steps} steps on pictures of {width} x {height}."
     return (
         f"Every method keeps the same share of the Gaussians; its file is decoded, drawn and compared with {against}. "
         f"Ratio: float32 .ply over the method's own bytes. s: seconds from the scored scene to the bytes."
-        f"{trained}{lpips}"
+        f"{trained}{steady}{lpips}"
     )
 
 

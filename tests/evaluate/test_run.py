@@ -64,6 +64,14 @@ def test_lpips_is_measured_where_its_weights_are(plan, monkeypatch):
     assert "LPIPS↓" in (plan.folder / "report.md").read_text()
 
 
+def test_flicker_is_measured_where_it_is_asked_for(plan):
+    plan = replace(plan, restorers=("none", "inpaint"), temporal=True)
+    plain, filled = evaluate.run(plan)
+    assert plain.flicker == plain.flicker_before == filled.flicker_before and 0 < plain.flicker < 0.2
+    text = (plan.folder / "report.md").read_text()
+    assert f"{255 * filled.flicker:.2f} (" in text and "mean levels of 255" in text
+
+
 def test_a_second_run_measures_nothing_again(finished, monkeypatch):
     plan, rows = finished
     monkeypatch.setattr(measure, "open_renderer", lambda *_: pytest.fail("something was measured again"))
@@ -149,8 +157,9 @@ def test_the_command_prints_one_json_object(plan, capsys):
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert tuple(row) == (
         *("scene", "method", "restorer", "keep", "gaussians", "bytes", "ratio"),
-        *("psnr", "ssim", "lpips", "flip", "seconds"),
+        *("psnr", "ssim", "lpips", "flip", "seconds", "flicker", "flicker_before"),
     )
+    assert row["flicker"] is None
     assert row["lpips"] is None and row["gaussians"] == 300
 
 
