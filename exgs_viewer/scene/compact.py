@@ -31,7 +31,7 @@ from exgs_viewer.scene.compact_model import (
     places,
     precisions,
 )
-from exgs_viewer.scene.float16 import Frame, frame_around
+from exgs_viewer.scene.float16 import Frame
 
 Quality = Literal["high", "default", "small"]
 
@@ -57,23 +57,23 @@ class Fineness:
 
 
 FINENESS = {
-    "high": Fineness(position=0.055, unit=32, flat=7.5, turn=7.0, opacity=12, luma=15, chroma=13, harmonics=10),
-    "default": Fineness(position=0.09, unit=20, flat=6.5, turn=6.0, opacity=10, luma=13, chroma=11, harmonics=8),
-    "small": Fineness(position=0.18, unit=12, flat=5.75, turn=5.25, opacity=9, luma=12, chroma=10, harmonics=7),
+    "high": Fineness(position=0.036, unit=32, flat=7.5, turn=7.0, opacity=12, luma=15, chroma=14, harmonics=10),
+    "default": Fineness(position=0.055, unit=20, flat=6.5, turn=6.0, opacity=10, luma=13, chroma=12, harmonics=8),
+    "small": Fineness(position=0.11, unit=14, flat=5.75, turn=5.25, opacity=9, luma=12, chroma=11, harmonics=7),
 }
 WIDEST = 10
 """Bits of the longest axis: at 12 parts an octave that spans a factor of 2^85, at 64 still 2^16."""
 CORE = 1 << 16
 """Steps from the middle within which positions are evenly spaced; beyond, the step doubles whenever the distance does,
 so that a few Gaussians far away cost the scene nothing."""
+TYPICAL = 1 << 16
+"""Gaussians that medians are taken of."""
 OCTAVES = (1 << (AXES - 1)) // CORE
 COLOUR_LIMIT = 16.0
 """Colours are kept within 0.5 +- this."""
+HALF_OCTAVES = 2.0 ** (-0.5 * np.arange(21))
 MOST_OPAQUE = 0.999
 """A decoded opacity of 1 is drawn like this, so that its logit stays finite in other formats."""
-TO_LUMA = np.array([[0.25, 0.5, 0.25], [1.0, 0.0, -1.0], [-0.5, 1.0, -0.5]])
-"""YCoCg: luma, orange and green from red, green, blue."""
-TO_RGB = np.array([[1.0, 0.5, -0.5], [1.0, 0.0, 0.5], [1.0, -0.5, -0.5]])
 
 
 @dataclass(frozen=True)
@@ -130,21 +130,20 @@ class Numbers:
 
 
 def form_for(cloud: GaussianCloud, quality: Quality) -> Form:
-    """How a cloud's numbers are rounded: what is typical is taken as the median of its Gaussians."""
-    fineness, logs = FINENESS[quality], _log_scales(cloud)
-    unit, sizes = fineness.unit, np.round(logs * fineness.unit)  # [N, 3]
-    long, middle, short = sizes.T
-    size = (long + middle) / 2
+    """How a cloud's numbers are rounded: what is typical is the median of its Gaussians, or of TYPICAL of them."""
+    cloud, fineness = cloud.to("cpu"), FINENESS[quality]
+    unit, logs = fineness.unit, _log_scales(cloud)
+    stride = -(-len(cloud) // TYPICAL)
+    long, middle, short = np.round(logs[::stride] * unit).T
     # A size 2^20 times the usual is a mistake of training; it must not push the others out of the range.
-    largest = min(long.max(), np.median(long) + 20 * unit)
-    smallest = int(max(short.min(), largest + 1 - (1 << WIDEST)))
-    width = max(4, int(largest - smallest + 4).bit_length())
-    size -= smallest
+    largest = min(math.ceil(logs[:, 0].max() * unit), float(np.median(long)) + 20 * unit)
+    smallest = int(max(math.floor(logs[:, 2].min() * unit), largest + 1 - (1 << WIDEST)))
+    size = (long + middle) / 2 - smallest
     return Form(
-        frame=_frame(cloud, logs, fineness.position),
+        frame=_frame(cloud, logs, fineness.position, stride),
         smallest=smallest,
         unit=unit,
-        width=min(width, WIDEST),
+        width=min(max(int(largest - smallest + 4).bit_length(), 4), WIDEST),
         flat=round(2 * unit * fineness.flat + unit - float(np.median(long - short + size))),
         turn=round(4 * unit * fineness.turn + 2 * unit - float(np.median(3 * (long - middle) + 2 * size))),
         size=round(float(np.median(size))),
@@ -158,7 +157,7 @@ def form_for(cloud: GaussianCloud, quality: Quality) -> Form:
 def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
     """The rounded numbers of every Gaussian, in the cloud's order."""
     cloud = cloud.to("cpu")
-    assert all(getattr(cloud, field.name).isfinite().all() for field in fields(cloud)), "NaN cannot be stored"
+    assert all(np.isfinite(getattr(cloud, field.name).numpy()).all() for field in fields(cloud)), "NaN cannot be stored"
     axes, logs = _sorted_axes(cloud)
     values = np.empty((len(cloud), COLUMNS), np.int32)
     limits = [(1 << form.width) - 1, (1 << form.width - 1) - 1, (1 << form.width - 2) - 1]
@@ -176,15 +175,15 @@ def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
     return Numbers(_keys(cloud, form.frame), values, harmonics.reshape(len(cloud), -1).astype(np.int32))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # Damaged files may ask for infinite values; their reader refuses them.
 def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     """The cloud that numbers stand for."""
     values = numbers.values
     bits = precisions(values, form.numbers)
-    with np.errstate(over="ignore"):  # Damaged files may ask for infinite sizes; the caller refuses them.
-        scales = np.exp2((values[:, LONG : SHORT + 1] * np.array([1.0, 2.0, 4.0]) + form.smallest) / form.unit)
+    scales = np.exp2((values[:, LONG : SHORT + 1] * np.array([1.0, 2.0, 4.0]) + form.smallest) / form.unit)
     opacities = values[:, OPACITY] * _steps(form.opacity, bits, 16)
-    colours = (values[:, LUMA:] * _colour_steps(form, bits)) @ TO_RGB.T / SH_C0
-    higher = numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, bits)[:, None] @ TO_RGB.T
+    colours = _rgb(values[:, LUMA:] * _colour_steps(form, bits)) / SH_C0
+    higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, bits)[:, None])
     return GaussianCloud(
         means=_tensor(_means(numbers.keys, form.frame)),
         scales=_tensor(scales),
@@ -194,14 +193,17 @@ def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     )
 
 
-def _frame(cloud: GaussianCloud, logs: NDArray[np.float64], position: float) -> Frame:
+def _frame(cloud: GaussianCloud, logs: NDArray[np.float64], position: float, stride: int) -> Frame:
     """Around the middle of the scene; the step suits the typical thickness, where errors show by opacity."""
+    _, middle, short = logs[::stride].T
     # A disc without thickness moves as visibly as one of 1/64 of its width.
-    thickness = float(np.exp2(np.median(logs[:, 1] + np.maximum(logs[:, 2], logs[:, 1] - 6)) / 2))
-    step = position * thickness / max(0.25, float(cloud.opacities.median()))
-    origin = frame_around(cloud).origin
-    reach = float((cloud.means.cpu().double() - torch.tensor(origin, dtype=torch.float64)).abs().max())
-    return Frame(origin, max(step, reach / (CORE << OCTAVES - 1) * 1.001))
+    thickness = float(np.exp2(np.median(middle + np.maximum(short, middle - 6)) / 2))
+    step = position * thickness / max(0.25, float(np.median(cloud.opacities.numpy()[::stride])))
+    means = cloud.means.numpy()
+    # Order statistics and no mean: a few Gaussians far away do not pull the finely divided part out of the scene.
+    origin = np.percentile(means[::stride].astype(np.float64), (5, 95), axis=0).mean(0)
+    reach = float(np.maximum(means.max(0) - origin, origin - means.min(0)).max())
+    return Frame(tuple(origin.tolist()), max(step, reach / (CORE << OCTAVES - 1) * 1.001))
 
 
 def _log_scales(cloud: GaussianCloud) -> NDArray[np.float64]:
@@ -300,13 +302,22 @@ def _means(keys: NDArray[np.uint64], frame: Frame) -> NDArray[np.float64]:
 
 
 def _luma(colours: NDArray, limit: float) -> NDArray[np.float64]:
-    """Red, green, blue in the last axis, as differences from grey, to luma, orange, green."""
-    return colours.astype(np.float64).clip(-limit, limit) @ TO_LUMA.T
+    """Red, green, blue in the last axis, as differences from grey, to luma, orange, green (YCoCg)."""
+    red, green, blue = np.moveaxis(colours.astype(np.float64).clip(-limit, limit), -1, 0)
+    grey = (red + blue) / 2
+    return np.stack([(green + grey) / 2, red - blue, green - grey], axis=-1)
+
+
+def _rgb(colours: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The inverse of _luma."""
+    luma, orange, green = np.moveaxis(colours, -1, 0)
+    grey = luma - green / 2
+    return np.stack([grey + orange / 2, luma + green / 2, grey - orange / 2], axis=-1)
 
 
 def _steps(base: int, bits: NDArray[np.int64], most: int) -> NDArray[np.float64]:
     """[N] steps of a number whose half octaves are `base` for a typical Gaussian."""
-    return 2.0 ** (-0.5 * np.clip(base + bits[:, 2], 2, most))
+    return HALF_OCTAVES[np.clip(base + bits[:, 2], 2, most)]
 
 
 def _colour_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -321,5 +332,4 @@ def _harmonic_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _tensor(numbers: NDArray) -> torch.Tensor:
-    with np.errstate(over="ignore"):
-        return torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32))
+    return torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32))

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exgs_viewer.errors import SceneError
-from exgs_viewer.scene.cloud import SH_COUNTS
-from exgs_viewer.scene.compact import Form, Numbers
+from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
+from exgs_viewer.scene.compact import Form, Numbers, to_cloud
 from exgs_viewer.scene.compact_model import COLUMNS, code_harmonics, code_positions, code_values
 from exgs_viewer.scene.exgs_header import FEWEST_BITS
 from exgs_viewer.scene.range_coder import close_writer, open_reader, open_writer, read_whole
@@ -47,12 +47,13 @@ def pack_tiers(tiers: Sequence[Numbers], form: Form, report: Report) -> list[Pay
     return [_joined(tier, [next(coded) for _ in tier]) for tier in blocks]
 
 
-def unpack_tiers(tiers: Sequence[tuple[int, list[memoryview]]], form: Form, report: Report) -> list[Numbers]:
-    """The numbers of tiers, each given as its count and its payloads. Raises SceneError without naming the file."""
-    jobs = [_block_jobs(count, payloads) for count, payloads in tiers]
-    flat = [job for tier in jobs for job in tier]
-    blocks = iter(in_threads(lambda job, _: _unpack_block(*job, form), flat, report))
-    return [_together([next(blocks) for _ in tier]) for tier in jobs]
+def unpack_tiers(tiers: Sequence[tuple[int, list[memoryview]]], form: Form, report: Report) -> list[GaussianCloud]:
+    """The clouds of all blocks, for tiers given as their counts and payloads.
+
+    Raises SceneError without naming the file.
+    """
+    jobs = [job for count, payloads in tiers for job in _block_jobs(count, payloads)]
+    return in_threads(lambda job, _: to_cloud(_unpack_block(*job, form), form), jobs, report)
 
 
 def _blocks(tier: Numbers) -> list[Numbers]:
@@ -82,7 +83,7 @@ def _written(code, room: int, fewest: int) -> bytes:
     """What `code` writes; `room` is doubled until it suffices."""
     while True:
         data = np.empty(room + 1024, np.uint8)
-        state = open_writer(data)
+        state = open_writer()
         code(state, data)
         size = close_writer(state, data)
         if size >= 0:
@@ -96,19 +97,19 @@ def _unpack_block(count: int, payloads: list[memoryview], form: Form) -> Numbers
     state = open_reader(data)
     code_positions(state, data, keys)
     code_values(state, data, keys, values, form.numbers)
-    _check_read(state)
+    _check_read(state, data)
     parts = []
     for degree, payload in enumerate(payloads[1:], 1):
         data, part = np.frombuffer(payload, np.uint8).copy(), np.zeros((count, _width(degree)), np.int32)
         state = open_reader(data)
         code_harmonics(state, data, part)
-        _check_read(state)
+        _check_read(state, data)
         parts.append(part)
     return Numbers(keys, values, np.concatenate([np.zeros((count, 0), np.int32), *parts], axis=1))
 
 
-def _check_read(state: NDArray[np.int64]) -> None:
-    if not read_whole(state):
+def _check_read(state: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
+    if not read_whole(state, data):
         raise SceneError("a block ends before its Gaussians do")
 
 
@@ -146,12 +147,6 @@ def _split(payload: memoryview) -> list[tuple[int, memoryview]]:
     if at != len(payload):
         raise SceneError(f"the blocks of a tier take {at} bytes and not {len(payload)}")
     return found
-
-
-def _together(blocks: list[Numbers]) -> Numbers:
-    return Numbers(
-        *(np.concatenate([getattr(block, name) for block in blocks]) for name in ("keys", "values", "harmonics"))
-    )
 
 
 def _degree(columns: int) -> int:
