@@ -38,7 +38,7 @@ from exgs_viewer.app.workers import Broke, Done, JobWorker, LatestWorker, Notify
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.errors import BackendError
 from exgs_viewer.render import Renderer
-from exgs_viewer.scene import Scene
+from exgs_viewer.scene import Scene, written_suffix
 from exgs_viewer.scene.camera import Vector
 from exgs_viewer.settings import CompressionSettings, Report
 
@@ -169,13 +169,18 @@ class Engine:
         self._submit("score", lambda report: work.score(self._stages, self._ready(report), opened, compression, report))
 
     def save(self, path: Path, view: ViewState) -> None:
-        """Write the compressed scene as .exgs in the background. Raises BackendError before it is scored."""
+        """Write the compressed scene in the background, in the format of the path's suffix.
+
+        Raises SceneError where there is no such format, and BackendError before the scene is scored.
+        """
+        written_suffix(path)
         if self._ranked is None or view.camera is None:
             raise BackendError("There is no compressed scene to save yet; wait until it is scored.")
-        subject, finished = self._compressed(view), self._reducer.finished(view.compression, self._renderer)
+        opened, subject = self._opened, self._compressed(view)
+        finished = self._reducer.finished(view.compression, self._renderer)
 
         def job(report: Report) -> Saved:
-            return work.save(self._stages, path, replace(subject, reduced=finished(report)), report)
+            return work.save(self._stages, path, replace(subject, reduced=finished(report)), opened, report)
 
         self._jobs.submit("save", job)
 

@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from exgs_viewer.scene import Scene
+from exgs_viewer.scene import WRITERS, Scene
 
 
 def beside(scene: Scene | None, ending: str) -> Path:
@@ -15,6 +15,12 @@ def beside(scene: Scene | None, ending: str) -> Path:
     name = path.parent.name if path.name == "meta.json" else path.stem
     folder = path.parent if os.access(path.parent, os.W_OK) else Path.cwd()
     return folder / f"{name}{ending}"
+
+
+def with_suffix(name: str, suffix: str) -> str:
+    """A file's name with the end that asks for another format; longer ends go before those they end in."""
+    known = next((end for end in WRITERS if name.lower().endswith(end)), "")
+    return name[: len(name) - len(known)] + suffix
 
 
 def picture_path(scene: Scene | None) -> Path:

@@ -9,8 +9,18 @@ from typing import Protocol
 import dearpygui.dearpygui as dpg
 
 from exgs_viewer.app.dialogs import Chooser, open_command, save_command
+from exgs_viewer.app.files import with_suffix
 from exgs_viewer.app.theme import Fonts
 
+FORMAT_WORDS = {
+    ".ply": "float32, read by everything that knows 3DGS; large",
+    ".compressed.ply": "PlayCanvas and SuperSplat, 16 bytes a Gaussian",
+    ".spz": "Niantic and many others, about 12 bytes a Gaussian",
+    ".splat": "antimatter15 and web viewers, 32 bytes, one colour from all sides",
+    ".sog": "PlayCanvas and SuperSplat, a zip of pictures",
+    ".exgs": "this program: smallest, with cameras and checksums",
+}
+"""The formats of scene.WRITERS, and who reads them."""
 SIZES = {"Window": None, "1920 × 1080": (1920, 1080), "3840 × 2160": (3840, 2160)}
 LARGEST = 16384
 
@@ -20,6 +30,7 @@ class Answers(Protocol):
 
     def open(self, path: str) -> None: ...
     def save(self, path: Path) -> None: ...
+    def export(self, path: Path) -> None: ...
     def capture(self, path: Path, size: tuple[int, int]) -> None: ...
 
 
@@ -60,6 +71,26 @@ class Modals:
         """Ask where the compressed scene shall go."""
         field = self._begin("Save the compressed scene", path)
         self._finish("Save", lambda: self._answers.save(Path(dpg.get_value(field)).expanduser()), field)
+
+    def ask_export(self, path: Path) -> None:
+        """Ask where the compressed scene shall go, and in which format; the path's suffix is what counts."""
+        field = self._begin("Export the compressed scene", path)
+        px = self._fonts.px
+
+        def choose(suffix: str) -> None:
+            dpg.set_value(field, with_suffix(dpg.get_value(field), suffix))
+
+        with dpg.table(header_row=False, parent=self._window, policy=dpg.mvTable_SizingFixedFit):
+            dpg.add_table_column(init_width_or_weight=px(120), width_fixed=True)
+            dpg.add_table_column(width_stretch=True)
+            for suffix, sentence in FORMAT_WORDS.items():
+                with dpg.table_row():
+                    dpg.add_button(
+                        label=suffix, width=px(116), user_data=suffix,
+                        callback=lambda sender, data, chosen: choose(chosen),
+                    )  # fmt: skip
+                    dpg.add_text(sentence)
+        self._finish("Export", lambda: self._answers.export(Path(dpg.get_value(field)).expanduser()), field)
 
     def ask_screenshot(self, path: Path, size: tuple[int, int]) -> None:
         """Ask where the picture shall go, and how large it shall be."""

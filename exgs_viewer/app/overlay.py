@@ -30,7 +30,7 @@ KEYS = (
     ("T", "where it was changed, and by how much"),
     ("[   ]", "keep fewer, keep more"),
     ("Ctrl + Z   Ctrl + Y", "undo, redo settings"),
-    ("Ctrl + O   Ctrl + S", "open, save .exgs"),
+    ("Ctrl + O  S  X", "open, save .exgs, export for other viewers"),
     ("F12 or P", "save the picture"),
     ("H or F1", "this table"),
 )

@@ -38,6 +38,7 @@ class Actions(Protocol):
     def open(self, path: str) -> None: ...
     def ask_open(self) -> None: ...
     def ask_save(self) -> None: ...
+    def ask_export(self) -> None: ...
     def ask_screenshot(self) -> None: ...
     def score(self) -> None: ...
     def cancel(self, job: str) -> None: ...
@@ -129,9 +130,11 @@ class Panels:
             self._size_lines = [self._small(""), self._small("")]
         dpg.add_spacer(height=0)
         with dpg.group(horizontal=True):
-            self._save = dpg.add_button(label="Save .exgs…", width=px(156), callback=lambda: self._do.ask_save())
+            self._save = dpg.add_button(label="Save .exgs…", width=px(112), callback=lambda: self._do.ask_save())
             dpg.bind_item_theme(self._save, self._main)
             explain(self._save, "Write the compressed scene and read it back (Ctrl+S).")
+            self._export = dpg.add_button(label="Export…", width=px(84), callback=lambda: self._do.ask_export())
+            explain(self._export, "Write the compressed scene as .ply, .spz, .sog … for other viewers (Ctrl+X).")
             shot = dpg.add_button(label="Screenshot…", width=-1, callback=lambda: self._do.ask_screenshot())
             explain(shot, "Save the picture at any size, with camera and settings inside (F12 saves it at once).")
         self._score = dpg.add_button(label="Score the scene", width=-1, show=False, callback=lambda: self._do.score())
@@ -306,7 +309,8 @@ class Panels:
         across = 64.0 if compression.voxel_size == 0 else state.extent / compression.voxel_size
         self._knobs["voxels"].show(across)
         dpg.set_value(self._kept, state.kept)
-        dpg.configure_item(self._save, enabled=state.scored)
+        for button in (self._save, self._export):
+            dpg.configure_item(button, enabled=state.scored)
         dpg.configure_item(self._score, show=state.can_score)
 
     def _show_view(self, state: PanelState) -> None:

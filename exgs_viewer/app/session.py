@@ -35,6 +35,7 @@ class Asker(Protocol):
 
     def ask_open(self, folder: Path) -> None: ...
     def ask_save(self, path: Path) -> None: ...
+    def ask_export(self, path: Path) -> None: ...
     def ask_screenshot(self, path: Path, size: tuple[int, int]) -> None: ...
 
 
@@ -162,8 +163,8 @@ class Session:
                 self._progress[job] = (fraction, text)
             case said.Finished(job):
                 self._progress.pop(job, None)
-            case said.Saved(path, size):
-                self._say(f"Saved {path} ({words.size(size)}).", "good")
+            case said.Saved(path, size, warnings):
+                self._say(" ".join([f"Saved {path} ({words.size(size)}).", *warnings]), "good")
                 self.toast(f"Saved {path.name}, {words.size(size)}")
             case said.Failed(_, error):
                 self.fail(error)
@@ -328,10 +329,16 @@ class Session:
         self.asker.ask_open(scene.path.resolve().parent if scene and scene.path else Path.cwd())
 
     def ask_save(self) -> None:
+        self._ask_where(self.asker.ask_save, ".exgs")
+
+    def ask_export(self) -> None:
+        self._ask_where(self.asker.ask_export, ".ply")
+
+    def _ask_where(self, ask: Callable[[Path], None], suffix: str) -> None:
         if not self.engine.ready:
             self.fail(ExgsError("There is no compressed scene to save yet; wait until it is scored."))
             return
-        self.asker.ask_save(files.beside(self.engine.scene, f"_{words.plain_share(self.view.compression.keep)}.exgs"))
+        ask(files.beside(self.engine.scene, f"_{words.plain_share(self.view.compression.keep)}{suffix}"))
 
     def ask_screenshot(self) -> None:
         if self.engine.scene is None:
@@ -340,8 +347,12 @@ class Session:
         self.asker.ask_screenshot(files.picture_path(self.engine.scene), self.view.size)
 
     def save(self, path: Path) -> None:
-        """Save the compressed scene."""
+        """Save the compressed scene as .exgs."""
         path = path if path.suffix.lower() == ".exgs" else path.with_name(path.name + ".exgs")
+        self.export(path)
+
+    def export(self, path: Path) -> None:
+        """Save the compressed scene in the format of the path's suffix."""
         self._try(lambda: self.engine.save(path, self.view))
 
     def capture(self, path: Path, size: tuple[int, int]) -> None:
@@ -492,6 +503,7 @@ WITH_CTRL: dict[str, Callable[[Session], None]] = {
     "Y": Session.redo,
     "O": Session.ask_open,
     "S": Session.ask_save,
+    "X": Session.ask_export,
 }
 """What a key does while Ctrl is held."""
 

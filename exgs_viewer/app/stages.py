@@ -14,7 +14,7 @@ from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.pipeline import Looked, Prepared, Stage
 from exgs_viewer.render import Renderer, open_renderer
 from exgs_viewer.restore import Restorer, open_restorer
-from exgs_viewer.scene import Scene, open_scene
+from exgs_viewer.scene import Scene, Written, open_scene, save_scene
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import CompressionSettings, Report
@@ -63,6 +63,8 @@ class Stages:
     """What a saved .exgs says about the scene it came from."""
     write: Callable[[Path, GaussianCloud, dict[str, Any], CompressionSettings, Report], int]
     """Write an .exgs and read it back; bytes."""
+    export: Callable[[Path, Scene, Report], Written]
+    """Write a scene in the format of the path's suffix."""
     write_png: Callable[[Path, Tensor, dict[str, Any]], None]
     """Write [H, W, 3] in [0, 1] with metadata that says what it shows."""
 
@@ -97,5 +99,6 @@ def real_stages() -> Stages:
         encode=lambda cloud, meta, settings, report: len(exgs.encode(cloud, meta, report, settings=settings)),
         metadata=exgs.metadata,
         write=lambda path, cloud, meta, settings, report: exgs.write(path, cloud, meta, report, settings),
+        export=save_scene,
         write_png=write_png,
     )

@@ -274,10 +274,12 @@ class SizeKnown:
 
 @dataclass(frozen=True)
 class Saved:
-    """A file was written and, for scenes, read back."""
+    """A file was written; an .exgs was read back as well."""
 
     path: Path
     bytes: int
+    warnings: tuple[str, ...] = ()
+    """One sentence for each thing that the file's format could not hold."""
 
 
 @dataclass(frozen=True, eq=False)

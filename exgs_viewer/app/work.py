@@ -15,7 +15,7 @@ from exgs_viewer.errors import BackendError, ExgsError
 from exgs_viewer.pipeline import Prepared, restore
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
-from exgs_viewer.scene import Scene
+from exgs_viewer.scene import Scene, written_suffix
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
@@ -159,9 +159,14 @@ def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings,
     return stages.metadata(scene, compression)
 
 
-def save(stages: Stages, path: Path, subject: Compressed, report: Report) -> Saved:
-    """Write the compressed scene and read it back."""
-    return Saved(path, stages.write(path, subject.cloud(), subject.meta, subject.compression, report))
+def save(stages: Stages, path: Path, subject: Compressed, opened: Opened, report: Report) -> Saved:
+    """Write the compressed scene: as .exgs, which is read back, or in a format of other viewers."""
+    if written_suffix(path) == ".exgs":
+        return Saved(path, stages.write(path, subject.cloud(), subject.meta, subject.compression, report))
+    # Not with the cameras of the scene: nobody expects them in such a file, so nobody is told that they are missing.
+    scene = replace(opened.scene, cloud=subject.cloud(), up=opened.up, cameras=())
+    written = stages.export(path, scene, report)
+    return Saved(path, written.bytes, written.warnings)
 
 
 @dataclass(frozen=True, eq=False)

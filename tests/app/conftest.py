@@ -15,7 +15,7 @@ from exgs_viewer.compress.select import BestFirst, keep_count
 from exgs_viewer.errors import SceneError
 from exgs_viewer.pipeline import Stage
 from exgs_viewer.render import RenderOutput
-from exgs_viewer.scene import Scene
+from exgs_viewer.scene import Scene, save_scene
 from exgs_viewer.scene.camera import look_at
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import CompressionSettings
@@ -236,6 +236,7 @@ def stand():
         encode=lambda cloud, meta, settings, report: 10 * len(cloud),
         metadata=lambda scene, compression: {"compression": asdict(compression), "camera": scene.cameras[0]},
         write=write,
+        export=save_scene,
         write_png=write_png,
     )
     engine = Engine("auto", stages, notify=woken.set, clock=clock)

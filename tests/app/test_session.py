@@ -10,6 +10,7 @@ import pytest
 from exgs_viewer.app.memory import load_memory
 from exgs_viewer.app.readout import restoring_text
 from exgs_viewer.app.session import Session
+from exgs_viewer.scene import WRITERS, open_scene
 from exgs_viewer.settings import Settings, load_settings
 
 
@@ -168,6 +169,45 @@ def test_saving_asks_for_a_file_and_tells_success(session, tmp_path):
     session.save(tmp_path / "out")
     lived(session)
     assert session.stand.saved[0][0] == tmp_path / "out.exgs" and session.panel().told.kind == "good"
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".splat", ".sog"])
+def test_exporting_writes_the_compressed_scene_in_the_format_of_the_suffix(session, tmp_path, suffix):
+    ready(session)
+    session.key("X", ctrl=True)
+    assert session.asker.questions == [("ask_export", tmp_path / "demo_10pct.ply")]
+    session.export(tmp_path / f"out{suffix}")
+    lived(session)
+    assert session.panel().told.kind == "good" and session.panel().told.text.startswith("Saved ")
+    found = open_scene(tmp_path / f"out{suffix}").cloud
+    assert len(found) == 100
+
+
+def test_exporting_as_exgs_is_saving(session, tmp_path):
+    ready(session)
+    session.export(tmp_path / "out.exgs")
+    lived(session)
+    assert session.stand.saved[0][0] == tmp_path / "out.exgs"
+
+
+@pytest.mark.parametrize("name", ["out.obj", "out", "out.ply.zip"])
+def test_a_format_that_there_is_not_is_refused_with_those_there_are(session, tmp_path, name):
+    ready(session)
+    session.export(tmp_path / name)
+    told = session.panel().told
+    assert told.kind == "bad" and all(suffix in told.text for suffix in WRITERS)
+    assert "save" not in session.engine.jobs and not list(tmp_path.glob("out*"))
+
+
+def test_an_export_that_fails_is_told_and_leaves_the_file_that_was_there(session, tmp_path, monkeypatch):
+    ready(session)
+    (tmp_path / "out.ply").write_bytes(b"before")
+    monkeypatch.setattr("exgs_viewer.settings.os.fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space")))
+    session.export(tmp_path / "out.ply")
+    lived(session)
+    assert session.panel().told.kind == "bad" and "out.ply: cannot be written (No space" in session.panel().told.text
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".out", "out"))] == ["out.ply"]
+    assert (tmp_path / "out.ply").read_bytes() == b"before"
 
 
 def test_a_picture_is_saved_at_its_size_with_its_view(session, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from exgs_viewer.images import read_picture, read_png_metadata
-from exgs_viewer.scene import ply
+from exgs_viewer.scene import open_scene, ply
 from exgs_viewer.scene.camera import look_at, write_cameras
 from exgs_viewer.scene.cloud import GaussianCloud
 
@@ -293,6 +293,17 @@ def test_three_sides_have_two_handles_and_t_shows_what_was_changed(start, scene)
     window.until(lambda now: now[MODE] == "trust" and now[SETTLED], "the trust map")
     window.do("key", "r")
     window.until(lambda now: now[MODE] == "color" and not now[RESTORING] and now[SETTLED], "the compressed picture")
+
+
+def test_the_compressed_scene_is_exported_by_a_key(start, scene, tmp_path):
+    window = start(scene)
+    window.until(lambda now: now[SCORED] and now[SIZE] not in ("", "…"), "a compressed scene")
+    window.to(PANEL + 300, 350)
+    window.do("key", "ctrl+x")
+    time.sleep(1)
+    window.do("key", "Return")
+    window.until(lambda now: "Saved" in now[TOLD], "the exported scene")
+    assert len(open_scene(tmp_path / "box_10pct.ply").cloud) == 600
 
 
 def knob(folder: Path, part: str) -> tuple[int, int]:
