@@ -15,9 +15,9 @@ from exgs_viewer.app.theme import Fonts
 FORMAT_WORDS = {
     ".ply": "float32, read by everything that knows 3DGS; large",
     ".compressed.ply": "PlayCanvas and SuperSplat, 16 bytes a Gaussian",
-    ".spz": "Niantic and many others, about 12 bytes a Gaussian",
+    ".spz": "Niantic and many others, 16 bytes a Gaussian",
     ".splat": "antimatter15 and web viewers, 32 bytes, one colour from all sides",
-    ".sog": "PlayCanvas and SuperSplat, a zip of pictures",
+    ".sog": "PlayCanvas and SuperSplat, 13 bytes, pictures in a zip",
     ".exgs": "this program: smallest, with cameras and checksums",
 }
 """The formats of scene.WRITERS, and who reads them."""
