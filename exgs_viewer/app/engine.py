@@ -427,7 +427,8 @@ class Engine:
         if known is None or known.ranked is not self._ranked or self.working or self._jobs.busy():
             return
         prepared = self._reducer.prepared if known.compression.reduction == "merge" else None
-        self._submit("anchors", lambda report: work.anchor_sizes(self._stages, known, prepared, report))
+        meta = work.saved_meta(self._stages, self._opened, known.compression, self._view.camera)
+        self._submit("anchors", lambda report: work.anchor_sizes(self._stages, known, prepared, meta, report))
 
     def _broke(self, broke: Broke) -> None:
         if self._view and self._sizes and broke.name == "size":

@@ -55,8 +55,8 @@ class Stages:
     """Merged Gaussians, better with every stage."""
     size_model: Callable[[GaussianCloud, Report, CompressionSettings], SizeModel]
     """The first estimates for a ranked cloud, stored as the settings say."""
-    anchored: Callable[[SizeModel, Callable[[int], GaussianCloud], int, CompressionSettings, Report], SizeModel]
-    """The model corrected by encoding some of what `at(count)` leaves of so many Gaussians."""
+    anchored: Callable[[SizeModel, Callable[[int, Report], int], int, int, Report], SizeModel]
+    """The model corrected by what `size_at` finds of a scene of so many Gaussians, for an SH degree."""
     encode: Callable[[GaussianCloud, dict[str, Any], CompressionSettings, Report], int]
     """Exact bytes of a compressed cloud with its metadata."""
     metadata: Callable[[Scene, CompressionSettings], dict[str, Any]]
@@ -95,7 +95,9 @@ def real_stages() -> Stages:
         pictures=pipeline.pictures,
         polish=pipeline.polish,
         size_model=size_model,
-        anchored=lambda model, at, total, settings, report: anchored(model, at, anchor_counts(total), settings, report),
+        anchored=lambda model, size_at, total, sh_degree, report: anchored(
+            model, size_at, anchor_counts(total), sh_degree, report
+        ),
         encode=lambda cloud, meta, settings, report: len(exgs.encode(cloud, meta, report, settings=settings)),
         metadata=exgs.metadata,
         write=lambda path, cloud, meta, settings, report: exgs.write(path, cloud, meta, report, settings),

@@ -120,15 +120,18 @@ def model_sizes(stages: Stages, ranked: Ranked, compression: CompressionSettings
     return Modelled(ranked, compression, stages.size_model(whole, report, compression))
 
 
-def anchor_sizes(stages: Stages, known: Modelled, prepared: Prepared | None, report: Report) -> Modelled:
+def anchor_sizes(
+    stages: Stages, known: Modelled, prepared: Prepared | None, meta: dict[str, Any], report: Report
+) -> Modelled:
     """The same estimate, corrected by encoding what some retentions leave, merged where there is a tree."""
     ranked, compression, total = known.ranked, known.compression, len(known.ranked.cloud)
 
-    def at(count: int) -> GaussianCloud:
+    def size_at(count: int, share: Report) -> int:
         settings = replace(compression, keep=count / total)
-        return ranked.kept(settings) if prepared is None else stages.fold(prepared, settings)
+        cloud = ranked.kept(settings) if prepared is None else stages.fold(prepared, settings)
+        return stages.encode(cloud, meta, settings, share)
 
-    return replace(known, model=stages.anchored(known.model, at, total, compression, report))
+    return replace(known, model=stages.anchored(known.model, size_at, total, compression.sh_degree, report))
 
 
 @dataclass(frozen=True, eq=False)

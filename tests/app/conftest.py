@@ -232,7 +232,7 @@ def stand():
         pictures=lambda prepared, compression, renderer, report: None,
         polish=polish,
         size_model=lambda cloud, report, compression: FakeModel(),
-        anchored=lambda model, at, total, compression, report: model,
+        anchored=lambda model, size_at, total, sh_degree, report: model,
         encode=lambda cloud, meta, settings, report: 10 * len(cloud),
         metadata=lambda scene, compression: {"compression": asdict(compression), "camera": scene.cameras[0]},
         write=write,

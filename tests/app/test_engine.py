@@ -233,6 +233,22 @@ def test_a_renderer_that_runs_out_of_memory_is_told_in_words_and_tried_again(sta
     assert of(stand.until(FrameReady), FrameReady)
 
 
+def test_sizes_are_anchored_by_files_with_the_metadata_that_are_saved(stand, view):
+    sizes, stages = [], stand.engine._stages
+
+    def anchored(model, size_at, total, sh_degree, report):
+        sizes.append(size_at(total // 10, report))
+        return model
+
+    def encode(cloud, meta, settings, report):
+        return 10 * len(cloud) + 7 * (meta.get("camera") == view.camera)
+
+    stand.engine._stages = replace(stages, anchored=anchored, encode=encode)
+    opened(stand)
+    stand.rest(view)
+    assert sizes == [1007]
+
+
 def test_saving_writes_what_the_slider_shows(stand, view, tmp_path):
     opened(stand)
     stand.engine.save(tmp_path / "x.exgs", replace(view, compression=pruned(keep=0.25)))

@@ -62,13 +62,15 @@ def test_anchors_take_whatever_cloud_stands_for_a_count():
     """Merging makes other Gaussians of the scene than its first ones."""
     asked = []
 
-    def merged(count):
+    def merged(count, report):
+        report(0.5, "")
         asked.append(count)
-        return random_cloud(count, seed=9, sh_degree=1)
+        return len(encode(random_cloud(count, seed=9, sh_degree=0)))
 
-    model = anchored(MODEL, merged, (200, 700), CompressionSettings(sh_degree=0))
-    assert asked == [200, 700]
-    assert model.bytes(700) == len(encode(random_cloud(700, seed=9, sh_degree=1).with_sh_degree(0)))
+    told = []
+    model = anchored(MODEL, merged, (200, 700), 0, lambda share, words: told.append((share, words)))
+    assert asked == [200, 700] and told == [(0.25, codec.WORDS), (0.75, codec.WORDS)]
+    assert model.bytes(700) == len(encode(random_cloud(700, seed=9, sh_degree=0)))
 
 
 def test_anchors_begin_where_the_slider_is_likely_to_be():
@@ -150,6 +152,6 @@ def test_the_estimate_is_within_half_a_percent_once_anchors_are_encoded(scenes):
     cloud = open_scene(scenes / "lab_corner").cloud.with_sh_degree(0)
     ranked = cloud.take((cloud.opacities * cloud.scales.prod(1) ** (1 / 3)).argsort(descending=True))
     counts = [count for count in anchor_counts(len(ranked)) if count < 0.3 * len(ranked)]
-    model = anchored(size_model(ranked), lambda count: ranked.take(slice(0, count)), counts)
+    model = anchored(size_model(ranked), lambda count, _: len(encode(ranked.take(slice(0, count)))), counts, 0)
     for share in (0.025, 0.07, 0.16):
         assert abs(error(model, ranked, share, 0)) < 0.005, share
