@@ -58,7 +58,7 @@ class Fineness:
 
 FINENESS = {
     "high": Fineness(position=0.036, unit=32, flat=7.5, turn=7.0, opacity=12, luma=15, chroma=14, harmonics=10),
-    "default": Fineness(position=0.055, unit=20, flat=6.5, turn=6.0, opacity=10, luma=13, chroma=12, harmonics=8),
+    "default": Fineness(position=0.0545, unit=20, flat=6.43, turn=6.0, opacity=10, luma=13, chroma=12, harmonics=8),
     "small": Fineness(position=0.11, unit=14, flat=5.75, turn=5.25, opacity=9, luma=12, chroma=11, harmonics=7),
 }
 WIDEST = 10
