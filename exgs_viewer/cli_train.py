@@ -1,4 +1,4 @@
-"""`exgs train`: make scenes, make pairs, train a painter, validate it."""
+"""`exgs train`: make scenes, make pairs, train a painter, validate it; train an amplifier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixe
 
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.terminal import answer, progress
-from exgs_viewer.train.options import Options
+from exgs_viewer.train.options import AmplifierOptions, Options
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,40 @@ class TrainPainter:
 
 
 @dataclass(frozen=True)
+class TrainAmplifier:
+    """Train the amplifier: how much kept Gaussians grow for what was dropped around them.
+
+    Stop it at any moment, the same command goes on. The run's folder holds curve.csv and validation.csv.
+
+        exgs train amplifier run --scenes scenes
+    """
+
+    run_folder: Positional[Path]
+    """Folder of the run: lessons, state, curves, and the amplifier as the viewer loads it."""
+    scenes: Path | None = None
+    """Folder of trained scenes; of an index.json only those whose use is `train`."""
+    photos: Path | None = None
+    """Folder with photos (kodak/*.png, panoramas/*.hdr) for the made scenes."""
+    made: int = 10
+    """Scenes made by code."""
+    gatherings: int = 5
+    """Scenes of trained objects put together."""
+    options: OmitArgPrefixes[AmplifierOptions] = field(default_factory=AmplifierOptions)
+
+    def run(self) -> int:
+        from exgs_viewer.render import open_renderer
+        from exgs_viewer.train.amplifier import train
+        from exgs_viewer.train.lessons import Course, Lessons, prepare
+        from exgs_viewer.train.sources import Sources
+
+        sources, renderer, folder = Sources(self.scenes, self.photos), open_renderer(), self.run_folder / "lessons"
+        with progress() as report:
+            prepare(folder, sources, sources.names(self.made, self.gatherings), Course(), renderer, report)
+            run = train(self.run_folder, Lessons(folder), self.options, renderer, report)
+        return answer(False, {"run": str(self.run_folder), "steps": run.step, "seconds": run.seconds})
+
+
+@dataclass(frozen=True)
 class Validate:
     """Hold a painter against pictures that training never sees: PSNR and SSIM before and after, by retention."""
 
@@ -141,12 +175,12 @@ class Validate:
     def run(self) -> int:
         import torch
 
-        from exgs_viewer import images
+        from exgs_viewer import images, networks
         from exgs_viewer.restore import weights
         from exgs_viewer.train.data import PairSet
         from exgs_viewer.train.validate import validate
 
-        painter = weights.load_painter(self.painter or weights.find("lite"))
+        painter = weights.load_painter(self.painter or networks.find("lite"))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with progress() as report:
             crops = PairSet(self.pairs).held_out(self.crops)
@@ -161,18 +195,20 @@ COMMANDS = (
     Annotated[MakeScenes, subcommand("make-scenes")]
     | Annotated[MakePairs, subcommand("make-pairs")]
     | Annotated[TrainPainter, subcommand("painter")]
+    | Annotated[TrainAmplifier, subcommand("amplifier")]
     | Annotated[Validate, subcommand("validate")]
 )
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train the painter: make scenes and pairs, then learn from them.
+    """Train painter and amplifier: make scenes and pairs, then learn from them.
 
     Everything is fixed by seeds, can be broken off and goes on with the same command.
 
         exgs train make-pairs -o pairs --scenes scenes --photos photos
         exgs train painter run --pairs pairs
+        exgs train amplifier amplifier-run --scenes scenes
     """
 
     command: OmitSubcommandPrefixes[OmitArgPrefixes[COMMANDS]]

@@ -16,6 +16,7 @@ import torch
 
 from exgs_viewer import pipeline
 from exgs_viewer.compress.baselines import flexgaussian
+from exgs_viewer.compress.guard import quality, take_exam
 from exgs_viewer.compress.recovery import Recovery, random_views, recover
 from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count
@@ -167,11 +168,26 @@ def _coded(cloud: GaussianCloud, settings: CompressionSettings) -> tuple[Gaussia
     return exgs.decode(data, "the encoded scene")[0].to(cloud.device), len(data)
 
 
+def _best_constant(subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
+    """Paper's selection, all of it enlarged by the one of FACTORS that is best in the scoring views."""
+    exam = take_exam(subject.cloud, subject.views, 0, subject.renderer)
+    clouds = [_reduced(replace(_PLAIN, amplification=factor), subject, keep) for factor in FACTORS]
+    return _coded(max(clouds, key=lambda cloud: quality(cloud, subject.renderer, exam)), _PLAIN)
+
+
+FACTORS = (1.0, 1.1, 1.2, 1.3, 1.45, 1.6)
+"""Constant amplifications that are compared."""
+_PLAIN = replace(PRESETS["paper"], amplify="constant")
 _DEFAULT = PRESETS["default"]
 _BARE = replace(_DEFAULT, calibrate=False, colors="off")
 _BOTH = ("seen", "prepared")
 METHODS = {
-    "paper": Method("ExGS's own: score (eq. 7), voxels (eq. 9), float16, LZMA", partial(_ours, PRESETS["paper"])),
+    "paper": Method(
+        "ExGS's own: score (eq. 7), voxels (eq. 9), amplification (eq. 10), float16, LZMA",
+        partial(_ours, PRESETS["paper"]),
+    ),
+    "paper-unamplified": Method("paper without amplification", partial(_ours, _PLAIN)),
+    "paper-constant": Method("paper with the best constant amplification of the scene", _best_constant),
     "default": Method("merged, calibrated, recoloured: no training", partial(_ours, _DEFAULT), _BOTH),
     "best": Method("default, then a short fit", partial(_ours, PRESETS["best"]), _BOTH),
     "lightgs": Method("LightGaussian's pruning, one colour a Gaussian, float32", partial(_lightgs, 0)),

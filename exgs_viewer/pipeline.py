@@ -17,10 +17,11 @@ from torch import Tensor
 
 from exgs_viewer.compress import fold as folding
 from exgs_viewer.compress.fold import Folded, Members
-from exgs_viewer.compress.guard import Pictures, quality, take_pictures
+from exgs_viewer.compress.guard import Pictures, quality, take_exam, take_pictures
 from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
 from exgs_viewer.compress.merge import cut as cut_tree
 from exgs_viewer.compress.polish import Exam, calibrate, colors
+from exgs_viewer.compress.pruning import Pruning, amplified, guarded, prune
 from exgs_viewer.compress.refine import refine
 from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count, rank
@@ -34,8 +35,7 @@ from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, Re
 SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 """Every score that plain pruning may go by."""
 
-
-StageName = Literal["merged", "pruned", "calibrated", "recoloured", "refined"]
+StageName = Literal["merged", "pruned", "amplified", "calibrated", "recoloured", "refined"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,11 @@ def compress(
     if settings.reduction == "prune":
         seen = cached_measure(cloud, renderer, cameras, report)
         order = rank(cloud, score(cloud, seen, settings.score), settings.voxel_size)  # [N]
-        return cut(cloud.take(order.to(cloud.device)), settings)
+        if settings.amplify == "constant":
+            return cut(cloud.take(order.to(cloud.device)), settings)
+        report(0.9, "Amplifying what is kept")
+        *_, last = amplify(Pruning.of(cloud, seen, cameras, order), settings, renderer)
+        return last.cloud
     prepared = prepare(cloud, renderer, cameras, _part(report, 0.0, 0.5))
     *_, last = polish(prepared, settings, renderer, None, _part(report, 0.5, 0.5))
     return last.cloud
@@ -117,7 +121,26 @@ def cut(ranked: GaussianCloud, settings: CompressionSettings, order: Tensor | No
     """
     count = keep_count(len(ranked), settings.keep)
     kept = ranked.with_sh_degree(settings.sh_degree).take(slice(0, count) if order is None else order[:count])
-    return _amplified(kept, settings)
+    return amplified(kept, settings)
+
+
+def prepare_pruning(cloud: GaussianCloud, looked: Looked, order: Tensor | None = None) -> Pruning:
+    """What `amplify` starts from, for a scene that was looked at and lies in `order` [N] (None: in its own)."""
+    return Pruning.of(cloud, looked.seen, looked.cameras, order)
+
+
+def exam(pruning: Pruning, settings: CompressionSettings, renderer: Renderer) -> Exam:
+    """What `amplify` is judged by; the same for every retention."""
+    return take_exam(pruning.cloud, pruning.cameras, settings.sh_degree, renderer)
+
+
+def amplify(
+    pruning: Pruning, settings: CompressionSettings, renderer: Renderer, known: Exam | None = None
+) -> Iterator[Stage]:
+    """What pruning keeps, grown as the network answers; then as much of that as is good for it. `known` is `exam`."""
+    pruned = prune(pruning, settings)
+    yield Stage("amplified", pruned.cloud(), math.nan)
+    yield Stage("amplified", *guarded(pruned, renderer, known or exam(pruning, settings, renderer)))
 
 
 def prepare(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> Prepared:
@@ -145,7 +168,7 @@ def fold(prepared: Prepared, settings: CompressionSettings) -> Folded:
     voxels = Voxels.of(cloud, settings.voxel_size, prepared.extent)
     labels = cut_tree(prepared.tree, keep_count(len(cloud), settings.keep), voxels)
     folded = folding.fold(cloud, prepared.seen, prepared.members, labels)
-    return replace(folded, cloud=_amplified(folded.cloud, settings))
+    return replace(folded, cloud=amplified(folded.cloud, settings))
 
 
 def pictures(prepared: Prepared, settings: CompressionSettings, renderer: Renderer, report: Report = quiet) -> Pictures:
@@ -215,13 +238,7 @@ def _pruned(
     """The Gaussians that score highest, as they are: where nearly all are kept, merging need not pay."""
     cloud = prepared.cloud
     best = score(cloud, prepared.seen, kind).topk(keep_count(len(cloud), settings.keep)).indices
-    return _amplified(cloud.with_sh_degree(settings.sh_degree).take(best.to(cloud.device)), settings)
-
-
-def _amplified(cloud: GaussianCloud, settings: CompressionSettings) -> GaussianCloud:
-    if settings.amplification == 1.0:
-        return cloud
-    return cloud.replaced(scales=cloud.scales * settings.amplification)
+    return amplified(cloud.with_sh_degree(settings.sh_degree).take(best.to(cloud.device)), settings)
 
 
 def _taken(seen: Significance, index: Tensor) -> Significance:

@@ -60,8 +60,10 @@ class CompressionSettings:
     """Edge of the voxels that each keep a representative (eq. 9); auto takes 1/64 of the scene's extent."""
     sh_degree: Annotated[int, Range(0, 3)] = 0
     """Spherical-harmonics degree that is stored; the paper drops all but the constant colour."""
+    amplify: Literal["adaptive", "constant"] = "adaptive"
+    """How what pruning keeps grows to close holes: each by what was dropped around it (eq. 10), or all alike."""
     amplification: Annotated[float, Range(0.5, 3.0, "x")] = 1.0
-    """Factor on the size of what is kept, to close holes."""
+    """Factor on the size of all that is kept, on top of that."""
     codec: Literal["compact", "float16", "paper"] = "compact"
     """How an .exgs stores numbers: compact rounds what the eye misses, float16 is lossless, paper is as published."""
     quality: Literal["high", "default", "small"] = "default"

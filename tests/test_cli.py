@@ -194,7 +194,7 @@ def test_smaller_budgets_of_the_papers_way_are_subsets_of_larger_ones(capsys, tm
     kept = {}
     for keep in ("0.1", "0.5"):
         told(capsys, "compress", scene, "-o", tmp_path / "small.exgs", "--keep", keep, "--preset", "paper")
-        kept[keep] = {tuple(row) for row in open_scene(tmp_path / "small.exgs").cloud.opacities.unsqueeze(1).tolist()}
+        kept[keep] = {tuple(color) for color in open_scene(tmp_path / "small.exgs").cloud.sh[:, 0].tolist()}
     assert kept["0.1"] < kept["0.5"]
 
 

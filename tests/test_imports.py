@@ -30,7 +30,7 @@ HOMES = {
     "imageio": ["images"],
     "tyro": ["cli", "cli_train", "flags"],
     "diffusers": ["restore.painter"],
-    "safetensors": ["restore.weights", "train.*"],
+    "safetensors": ["networks", "train.*"],
     "peft": ["train.subject"],
     "accelerate": ["train.team"],
 }

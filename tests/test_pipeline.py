@@ -71,7 +71,8 @@ def test_a_scene_that_no_view_sees_is_compressed_all_the_same(whole, renderer):
 
 def test_merging_comes_nearer_than_dropping(whole, renderer):
     flat = whole.with_sh_degree(0)
-    merged, pruned = (compressed(whole, renderer, keep=0.1, reduction=kind) for kind in ("merge", "prune"))
+    settings = {"keep": 0.1, "amplify": "constant"}
+    merged, pruned = (compressed(whole, renderer, reduction=kind, **settings) for kind in ("merge", "prune"))
     assert error(renderer, merged, flat) < 0.3 * error(renderer, pruned, flat)
 
 
@@ -119,10 +120,17 @@ def test_keeping_more_comes_nearer(whole, renderer):
 
 
 def test_amplification_enlarges_what_is_kept_and_nothing_else(whole, renderer):
-    plain, larger = (
-        compressed(whole, renderer, keep=0.2, amplification=factor, reduction="prune") for factor in (1.0, 1.5)
-    )
+    settings = {"keep": 0.2, "reduction": "prune", "amplify": "constant"}
+    plain, larger = (compressed(whole, renderer, amplification=factor, **settings) for factor in (1.0, 1.5))
     assert torch.allclose(larger.scales, 1.5 * plain.scales) and larger.means.equal(plain.means)
+
+
+def test_adaptive_amplification_comes_nearer_and_moves_nothing(whole, renderer):
+    settings = {"keep": 0.1, "reduction": "prune"}
+    plain, grown = (compressed(whole, renderer, amplify=kind, **settings) for kind in ("constant", "adaptive"))
+    assert grown.means.equal(plain.means) and grown.sh.equal(plain.sh) and not grown.scales.equal(plain.scales)
+    flat = whole.with_sh_degree(0)
+    assert error(renderer, grown, flat) < error(renderer, plain, flat)
 
 
 def test_the_file_shows_what_was_compressed(whole, renderer):

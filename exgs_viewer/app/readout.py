@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from exgs_viewer.app import words
 from exgs_viewer.app.compose import TRUST_TOP
-from exgs_viewer.app.state import Frame, Repairs, Side, SizeKnown, ViewState
+from exgs_viewer.app.state import Frame, Repairs, Side, SizeKnown, ViewState, takes_time
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.scene import Scene
 from exgs_viewer.settings import CompressionSettings
@@ -167,7 +167,9 @@ def how_made(frame: Frame) -> str:
     request = frame.request
     if request.reduced is not None:
         return request.reduced.stage
-    return "pruned, merging …" if request.compression.reduction == "merge" else "pruned"
+    if request.compression.reduction == "merge":
+        return "pruned, merging …"
+    return "pruned, amplifying …" if takes_time(request.compression) else "pruned"
 
 
 def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str, repairs: Repairs) -> tuple[Label, ...]:

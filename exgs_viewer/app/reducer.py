@@ -1,4 +1,8 @@
-"""What merging makes of a scene: a cut follows the slider, and is improved stage by stage once that rests."""
+"""What merging makes of a scene: a cut follows the slider, and is improved stage by stage once that rests.
+
+Pruning with adaptive amplification comes the same way: the network's answer follows the slider, how much of it is good
+for the scene is found out once that rests.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from exgs_viewer.app.stages import Stages
-from exgs_viewer.app.state import Ranked, Reduced, reduction_of
+from exgs_viewer.app.state import Ranked, Reduced, reduction_of, takes_time
 from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify, synchronise
 from exgs_viewer.compress.guard import Pictures
+from exgs_viewer.compress.polish import Exam
+from exgs_viewer.compress.pruning import Pruning
 from exgs_viewer.pipeline import Prepared
 from exgs_viewer.render import Renderer
 from exgs_viewer.settings import CompressionSettings, Report
@@ -32,9 +38,13 @@ class Treed:
     prepared: Prepared
 
 
+Source = Prepared | Ranked
+"""What a reduction starts from: the tree of merges, or the ranking that is pruned."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Wish:
-    prepared: Prepared
+    source: Source
     compression: CompressionSettings
 
 
@@ -44,15 +54,17 @@ class Reducer:
     def __init__(self, stages: Stages, jobs: JobWorker, submit: Submit, notify: Notify):
         self._stages, self._jobs, self._submit, self._notify = stages, jobs, submit, notify
         self._folding = LatestWorker[_Wish, Reduced]("fold", self._fold, notify)
-        self._arrived: deque[tuple[Prepared, Reduced]] = deque()
+        self._arrived: deque[tuple[Source, Reduced]] = deque()
         self.forget()
 
     def forget(self) -> None:
         """Another scene comes."""
         self._jobs.cancel(*JOBS)
         self._prepared: Prepared | None = None
+        self._source: Source | None = None
+        self._pruning: tuple[Ranked, Pruning] | None = None
         self._cloud: Any = None
-        self._pictures: tuple[Any, Pictures] | None = None
+        self._pictures: tuple[Any, Pictures | Exam] | None = None
         self._reduced: Reduced | None = None
         self._asked: CompressionSettings | None = None
         self._growing: Any = None
@@ -72,7 +84,7 @@ class Reducer:
     def best(self, compression: CompressionSettings) -> Reduced | None:
         """The best merged scene to show: the one asked for, or one that hardly differs, until that is there."""
         have, wanted = self._reduced, reduction_of(compression)
-        if have is None or compression.reduction != "merge":
+        if have is None or not takes_time(compression):
             return None
         near = abs(math.log(have.compression.keep / wanted.keep)) <= NEAR
         return have if near and replace(have.compression, keep=wanted.keep) == wanted else None
@@ -84,22 +96,35 @@ class Reducer:
 
     def missing(self, compression: CompressionSettings) -> bool:
         """Whether something better than what there is will come."""
-        if compression.reduction != "merge" or reduction_of(compression) in self._given_up:
+        if not takes_time(compression) or reduction_of(compression) in self._given_up:
             return False
         have = self.exact(compression)
         return have is None or not have.final
 
     def follow(self, ranked: Ranked, compression: CompressionSettings) -> None:
-        """Have the scene cut as the slider says, as soon as there is a tree to cut."""
+        """Have the scene cut as the slider says, as soon as there is a tree to cut, or amplified."""
         wanted = reduction_of(compression)
-        if compression.reduction != "merge" or wanted in self._given_up:
+        if not takes_time(compression) or wanted in self._given_up:
             return
-        if self._prepared is None or self._cloud is not ranked.cloud:
-            self._have_tree(ranked)
-        elif self.exact(compression) is None and self._asked != wanted:
+        source = self._tree_of(ranked) if compression.reduction == "merge" else self._pruned_from(ranked, compression)
+        if source is None:
+            return
+        if source is not self._source:
+            self._source, self._reduced, self._asked, self._polishing = source, None, None, None
+        if self.exact(compression) is None and self._asked != wanted:
             self.stop()
             self._asked = wanted
-            self._folding.submit(_Wish(self._prepared, wanted))
+            self._folding.submit(_Wish(source, wanted))
+
+    def _tree_of(self, ranked: Ranked) -> Prepared | None:
+        if self._prepared is not None and self._cloud is ranked.cloud:
+            return self._prepared
+        self._have_tree(ranked)
+        return None
+
+    def _pruned_from(self, ranked: Ranked, compression: CompressionSettings) -> Ranked | None:
+        """The ranking, once it is the one that is wanted."""
+        return ranked if ranked.looked is not None and ranked.fits(compression) else None
 
     def _have_tree(self, ranked: Ranked) -> None:
         if self._growing is ranked.cloud or ranked.looked is None:
@@ -113,15 +138,16 @@ class Reducer:
         if have is None or have.final or self._polishing == have.compression or "polish" in self._jobs.names():
             return
         self._polishing = wanted = have.compression
-        prepared = self._prepared
-        self._submit("polish", lambda report: self._polish(prepared, wanted, renderer, report))
+        source = self._source
+        self._submit("polish", lambda report: self._polish(source, wanted, renderer, report))
 
     def finished(self, compression: CompressionSettings, renderer: Renderer) -> Callable[[Report], Reduced | None]:
         """A job that ends with the best there can be of `compression`: at once, where that is there already."""
-        have, prepared, wanted = self.exact(compression), self._prepared, reduction_of(compression)
-        if not self.missing(compression) or prepared is None:
+        have, source, wanted = self.exact(compression), self._source, reduction_of(compression)
+        fits = source is not None and isinstance(source, Ranked) == (wanted.reduction == "prune")
+        if not self.missing(compression) or not fits:
             return lambda report: have
-        return lambda report: self._polish(prepared, wanted, renderer, report)
+        return lambda report: self._polish(source, wanted, renderer, report)
 
     def stop(self) -> None:
         """The sliders move: leave the polishing that is under way."""
@@ -152,13 +178,13 @@ class Reducer:
                 self.refuse(outcome.request.compression)
                 errors.append(outcome.error)
             else:
-                self._take(outcome.request.prepared, outcome.result)
+                self._take(outcome.request.source, outcome.result)
         while self._arrived:
             self._take(*self._arrived.popleft())
         return errors
 
-    def _take(self, prepared: Prepared, reduced: Reduced) -> None:
-        if prepared is not self._prepared:
+    def _take(self, source: Source, reduced: Reduced) -> None:
+        if source is not self._source:
             return
         have = self._reduced
         if have is None or have.compression != reduced.compression or not have.final:
@@ -171,31 +197,48 @@ class Reducer:
     # What runs in the workers' threads.
 
     def _fold(self, wish: _Wish, stale: Callable[[], bool]) -> Reduced:
-        return Reduced(wish.compression, self._stages.fold(wish.prepared, wish.compression), "merged")
+        if isinstance(wish.source, Ranked):
+            first = next(self._stages.amplify(self._pruning_of(wish.source), wish.compression, None, None))
+            return Reduced(wish.compression, first.cloud, first.name)
+        return Reduced(wish.compression, self._stages.fold(wish.source, wish.compression), "merged")
 
-    def _polish(
-        self, prepared: Prepared, compression: CompressionSettings, renderer: Renderer, report: Report
-    ) -> Reduced:
+    def _polish(self, source: Source, compression: CompressionSettings, renderer: Renderer, report: Report) -> Reduced:
         """Every stage is handed over as it arrives; the last one is final."""
         stages, reduced = self._stages, None
-        pictures = self._pictures_of(prepared, compression, renderer, report)
-        for stage in stages.polish(prepared, compression, renderer, pictures, report):
+        pictures = self._pictures_of(source, compression, renderer, report)
+        if isinstance(source, Ranked):
+            found = stages.amplify(self._pruning_of(source), compression, renderer, pictures)
+        else:
+            found = stages.polish(source, compression, renderer, pictures, report)
+        for stage in found:
             reduced = Reduced(compression, stage.cloud, stage.name)
-            self._hand_over(prepared, reduced)
+            self._hand_over(source, reduced)
         reduced = replace(reduced, final=True)
-        self._hand_over(prepared, reduced)
+        self._hand_over(source, reduced)
         return reduced
 
     def _pictures_of(
-        self, prepared: Prepared, compression: CompressionSettings, renderer: Renderer, report: Report
-    ) -> Pictures:
-        """What polishing learns from, kept for the next retention."""
-        key = (prepared, compression.sh_degree, compression.colors)
+        self, source: Source, compression: CompressionSettings, renderer: Renderer, report: Report
+    ) -> Pictures | Exam:
+        """What polishing learns from and is judged by, kept for the next retention."""
+        key = (source, compression.sh_degree, compression.colors)
         if self._pictures is None or self._pictures[0] != key:
-            self._pictures = (key, self._stages.pictures(prepared, compression, renderer, report))
+            if isinstance(source, Ranked):
+                made = self._stages.exam(self._pruning_of(source), compression, renderer)
+            else:
+                made = self._stages.pictures(source, compression, renderer, report)
+            self._pictures = (key, made)
         return self._pictures[1]
 
-    def _hand_over(self, prepared: Prepared, reduced: Reduced) -> None:
+    def _pruning_of(self, ranked: Ranked) -> Pruning:
+        """What amplification starts from, kept for the next retention."""
+        known = self._pruning
+        if known is None or known[0] is not ranked:
+            known = (ranked, self._stages.prepare_pruning(ranked.cloud, ranked.looked, ranked.order))
+            self._pruning = known
+        return known[1]
+
+    def _hand_over(self, source: Source, reduced: Reduced) -> None:
         synchronise()
-        self._arrived.append((prepared, reduced))
+        self._arrived.append((source, reduced))
         self._notify()

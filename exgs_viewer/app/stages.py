@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from exgs_viewer.compress.guard import Pictures
+from exgs_viewer.compress.polish import Exam
+from exgs_viewer.compress.pruning import Pruning
 from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.pipeline import Looked, Prepared, Stage
 from exgs_viewer.render import Renderer, open_renderer
@@ -53,6 +55,12 @@ class Stages:
     """What polishing learns from; the same for every retention."""
     polish: Callable[[Prepared, CompressionSettings, Renderer, Pictures, Report], Iterator[Stage]]
     """Merged Gaussians, better with every stage."""
+    prepare_pruning: Callable[[GaussianCloud, Looked, Tensor | None], Pruning]
+    """What amplified pruning starts from, for a cloud and its order [N]; None where it lies in it."""
+    exam: Callable[[Pruning, CompressionSettings, Renderer], Exam]
+    """What amplification is judged by; the same for every retention."""
+    amplify: Callable[[Pruning, CompressionSettings, Renderer | None, Exam | None], Iterator[Stage]]
+    """What pruning keeps, grown as a network answers: at once, then as much as is good for it."""
     size_model: Callable[[GaussianCloud, Report, CompressionSettings], SizeModel]
     """The first estimates for a ranked cloud, stored as the settings say."""
     anchored: Callable[[SizeModel, Callable[[int, Report], int], int, int, Report], SizeModel]
@@ -94,6 +102,9 @@ def real_stages() -> Stages:
         fold=lambda prepared, settings: pipeline.fold(prepared, settings).cloud,
         pictures=pipeline.pictures,
         polish=pipeline.polish,
+        prepare_pruning=pipeline.prepare_pruning,
+        exam=pipeline.exam,
+        amplify=pipeline.amplify,
         size_model=size_model,
         anchored=lambda model, size_at, total, sh_degree, report: anchored(
             model, size_at, anchor_counts(total), sh_degree, report

@@ -108,15 +108,20 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """What merging has made of a scene."""
+    """What merging, or pruning with adaptive amplification, has made of a scene."""
 
     compression: CompressionSettings
     """What it was made for, see `reduction_of`."""
     cloud: GaussianCloud
     stage: str
-    """What was done to it last: `merged`, `calibrated`, …"""
+    """What was done to it last: `merged`, `amplified`, `calibrated`, …"""
     final: bool = False
     """Whether nothing better comes."""
+
+
+def takes_time(compression: CompressionSettings) -> bool:
+    """Whether it is more than a cut of the ranking."""
+    return compression.reduction == "merge" or compression.amplify == "adaptive"
 
 
 def reduction_of(compression: CompressionSettings) -> CompressionSettings:

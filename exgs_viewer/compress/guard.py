@@ -16,6 +16,8 @@ from exgs_viewer.settings import RenderSettings, Report, quiet
 
 HELD_OUT = 7
 """One camera in this many examines and is never learnt from."""
+JUDGES = 8
+"""Most cameras of the quick exam."""
 EXAM_SIZE: Size = (720, 540)
 """Pictures that judge: larger than those that teach, so that what only fits their pixels is found out."""
 
@@ -46,6 +48,14 @@ def take_pictures(
             done += 1
         exams.append(Exam(tuple(group), size, tuple(pictures)))
     return Pictures(*exams)
+
+
+def take_exam(cloud: GaussianCloud, cameras: Sequence[Camera], sh_degree: int, renderer: Renderer) -> Exam:
+    """Draw the uncut scene with `sh_degree` from JUDGES of the cameras: enough to tell better from worse."""
+    chosen = tuple(cameras[:: max(1, -(-len(cameras) // JUDGES))])
+    settings = RenderSettings(sh_degree=sh_degree)
+    pictures = tuple(renderer.render(cloud, camera, scores.SCORING_SIZE, settings).color for camera in chosen)
+    return Exam(chosen, scores.SCORING_SIZE, pictures)
 
 
 def quality(cloud: GaussianCloud, renderer: Renderer, exam: Exam) -> float:

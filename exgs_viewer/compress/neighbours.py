@@ -53,6 +53,23 @@ def nearest(
     return found
 
 
+def nearest_to(
+    places: NDArray[np.float32], points: NDArray[np.float32], cuts: NDArray[np.float32], axes: NDArray[np.int8]
+) -> NDArray[np.int32]:
+    """[Q]: the point nearest to each of the places [Q, 3], which are none of the points; exact to 10 %, as `nearest`.
+
+    `points` [N, 3], N > 0, lie in the order of their `spatial_tree`.
+    """
+    found = np.empty(len(places), np.int32)
+
+    def look_up(first: int, stop: Event) -> None:
+        if not stop.is_set():
+            _nearest_to(places[first : first + CHUNK], points, cuts, axes, found[first : first + CHUNK])
+
+    in_threads(look_up, range(0, len(places), CHUNK), quiet)
+    return found
+
+
 @njit(cache=True, nogil=True)
 def _split(points, order, cuts, axes):
     n, inner = len(order), len(cuts)
@@ -144,3 +161,36 @@ def _nearest(points, cuts, axes, first, last, found):
                         best[place], found[i, place] = best[place - 1], found[i, place - 1]
                         place -= 1
                     best[place], found[i, place] = distance, j
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _nearest_to(places, points, cuts, axes, found):
+    n, inner = len(points), len(cuts)
+    nodes, bounds = np.empty(64, np.int64), np.empty(64, np.float32)
+    spans = np.empty((64, 2), np.int64)
+    for i in range(len(places)):
+        x, y, z = places[i, 0], places[i, 1], places[i, 2]
+        best, at, top = np.float32(np.inf), 0, 1
+        nodes[0], bounds[0], spans[0, 0], spans[0, 1] = 0, np.float32(0), 0, n
+        while top > 0:
+            top -= 1
+            node, low, high = nodes[top], spans[top, 0], spans[top, 1]
+            if bounds[top] * np.float32(1.21) >= best:
+                continue
+            while node < inner:
+                middle = (low + high) // 2
+                off = places[i, axes[node]] - cuts[node]
+                nodes[top], bounds[top] = 2 * node + (2 if off < 0 else 1), off * off
+                if off < 0:
+                    spans[top, 0], spans[top, 1] = middle, high
+                    node, high = 2 * node + 1, middle
+                else:
+                    spans[top, 0], spans[top, 1] = low, middle
+                    node, low = 2 * node + 2, middle
+                top += 1
+            for j in range(low, high):
+                dx, dy, dz = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
+                distance = dx * dx + dy * dy + dz * dz
+                if distance < best:
+                    best, at = distance, j
+        found[i] = at

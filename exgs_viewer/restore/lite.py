@@ -6,9 +6,10 @@ from exgs_viewer.restore.painting import PainterRestorer
 
 
 def open() -> PainterRestorer:
-    """The painter in the first of weights.folders("lite"). Raises WeightsError where there is none or it is damaged."""
+    """The painter in the first of networks.folders. Raises WeightsError where there is none or it is damaged."""
+    from exgs_viewer import networks
     from exgs_viewer.restore import weights
 
-    folder = weights.find("lite")
+    folder = networks.find("lite")
     painter = weights.placed(weights.load_painter(folder))
     return PainterRestorer(painter, "lite", "Restored (GaussPainter lite)")

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from exgs_viewer import networks
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore import weights
 from exgs_viewer.restore.painter import SD_TURBO, Painter, UNet2DConditionModel, fresh_parts
@@ -38,8 +39,8 @@ TAESD_FOLDERS = ("taesd", "vae", ".")
 
 def open() -> PainterRestorer:
     """The first that is there: a fine-tuned painter, then the base parts. Raises WeightsError that says what to do."""
-    for folder in weights.folders(NAME):
-        if (folder / weights.WEIGHTS).exists():
+    for folder in networks.folders(NAME):
+        if (folder / networks.WEIGHTS).exists():
             painter = weights.placed(weights.load_painter(folder))
             return PainterRestorer(painter, NAME, "Restored (GaussPainter sd-turbo)")
     painter = weights.placed(load_base(*find_base()))
@@ -48,7 +49,7 @@ def open() -> PainterRestorer:
 
 def find_base() -> tuple[Path, Path]:
     """Folders of the UNet and of TAESD. Raises WeightsError that lists where they were looked for."""
-    own, hub = weights.folders(NAME), _hub_cache()
+    own, hub = networks.folders(NAME), _hub_cache()
     unets = [root / "unet" for root in (*own, *_snapshots(hub, UNET_REPOSITORY))]
     taesds = [root / name for root in own for name in TAESD_FOLDERS] + _snapshots(hub, TAESD_REPOSITORY)
     unet = next((folder for folder in unets if (folder / "config.json").exists()), None)
@@ -75,8 +76,8 @@ def load_base(unet: Path, taesd: Path) -> Painter:
     config = replace(SD_TURBO, unet=arguments, autoencoder={"latent_channels": latents})
     with torch.device("meta"):
         painter = Painter(config)
-    weights.fill(painter.unet, weights.read_tensors(_model_file(unet)), _model_file(unet))
-    weights.fill(painter.vae, vae, taesd)
+    networks.fill(painter.unet, networks.read_tensors(_model_file(unet)), _model_file(unet))
+    networks.fill(painter.vae, vae, taesd)
     painter.skip, painter.mask = fresh_parts(config)
     painter.prompt_embeds = torch.nn.Parameter(torch.zeros(painter.prompt_embeds.shape))
     return painter.eval()
@@ -85,8 +86,8 @@ def load_base(unet: Path, taesd: Path) -> Painter:
 def _taesd(folder: Path) -> dict[str, Tensor]:
     """AutoencoderTiny's tensors. The author's own files count the decoder's layers from a clamp that has no tensors."""
     if not (folder / ORIGINAL[0]).exists():
-        return weights.read_tensors(_model_file(folder))
-    encoder, decoder = (weights.read_tensors(folder / name) for name in ORIGINAL)
+        return networks.read_tensors(_model_file(folder))
+    encoder, decoder = (networks.read_tensors(folder / name) for name in ORIGINAL)
     found = {f"encoder.layers.{name}": value for name, value in encoder.items()}
     for name, value in decoder.items():
         number, rest = re.fullmatch(r"(\d+)(\..+)", name).groups()

@@ -58,3 +58,31 @@ class Options:
     squeezenet: Path | None = None
     """Weights of SqueezeNet 1.1 (features.py) for a perceptual term."""
     losses: LossWeights = field(default_factory=LossWeights)
+
+
+@dataclass(frozen=True)
+class AmplifierOptions:
+    """How to train an amplifier."""
+
+    steps: int = 2500
+    """Optimiser steps in all. A resumed run may name another number."""
+    batch: int = 2
+    """Pictures in a step, of different scenes."""
+    rate: float = 4e-3
+    """Learning rate on the plateau between warm-up and the cosine of the last part."""
+    warm_up: int = 50
+    """Steps in which the rate rises from 0."""
+    plateau: float = 0.3
+    """Share of the steps after which the rate begins to fall."""
+    decay: float = 0.99
+    """Of the weights' average, which is what ships."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    weight_decay: float = 1e-3
+    seed: int = 0
+    save_every: float = 120.0
+    """Seconds between two writings of the state."""
+    tell_every: int = 20
+    """Steps that one line of the curve is the mean of."""
+    judge_every: int = 250
+    """Steps between two looks at the held-out views."""

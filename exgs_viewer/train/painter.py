@@ -32,7 +32,7 @@ from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
 from exgs_viewer.train.features import Features
 from exgs_viewer.train.losses import batch_psnr, terms, total
-from exgs_viewer.train.options import Options
+from exgs_viewer.train.options import AmplifierOptions, Options
 from exgs_viewer.train.state import Average, append_row, cut_rows, load_state, save_state
 from exgs_viewer.train.subject import merge_adapters, parameter_groups, subject
 from exgs_viewer.train.team import Team
@@ -151,7 +151,7 @@ def train(folder: Path, pairs: PairSet, options: Options, report: Report = quiet
         torch.set_num_threads(options.threads)
     run, rows = Run(folder, pairs, options), []
     saved, before = time.monotonic(), time.monotonic() - run.seconds
-    with _asked_to_end() as asked:
+    with asked_to_end() as asked:
         while run.step < options.steps and not run.team.any(bool(asked)):
             rows.append(run.advance())
             run.seconds = time.monotonic() - before
@@ -185,7 +185,7 @@ def _row(run: Run, means: dict[str, float]) -> dict[str, float]:
     return {"step": run.step, "seconds": run.seconds, "rate": rate, **{name: means.get(name, 0.0) for name in names}}
 
 
-def rate_at(step: int, options: Options) -> float:
+def rate_at(step: int, options: Options | AmplifierOptions) -> float:
     """Learning rate: a linear warm-up, a plateau, then a cosine down to a hundredth."""
     if step < options.warm_up:
         return options.rate * (step + 1) / options.warm_up
@@ -200,7 +200,7 @@ def autocast(device: torch.device) -> AbstractContextManager:
 
 
 @contextmanager
-def _asked_to_end() -> Iterator[list[int]]:
+def asked_to_end() -> Iterator[list[int]]:
     """A list that SIGTERM and SIGINT enter, so that the step at hand is finished and saved first."""
     came: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGINT)

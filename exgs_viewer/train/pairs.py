@@ -156,7 +156,7 @@ def write_pairs(path: Path, source: Source, plan: Plan, renderer: Renderer, repo
     rows, size = [], extent(source.cloud)
     for number in range(plan.views):
         report((number + 1) / (plan.views + 1), f"{source.name}: view {number + 1} of {plan.views}")
-        found = _look(source, (views, size), plan, renderer, random)
+        found = view_near(source, (views, size), plan, renderer, random)
         if found is not None:
             chosen = sorted(random.choice(len(clouds), SHOWN, replace=False).tolist())
             layers = _layers(found[0], [clouds[number] for number in chosen], plan, renderer)
@@ -197,7 +197,7 @@ def reduced(judged: Judged, degradation: Degradation, random: np.random.Generato
     return to_cloud(to_codes(kept, frame), frame)
 
 
-def _look(
+def view_near(
     source: Source,
     around: tuple[Sequence[Camera], float],
     plan: Plan,

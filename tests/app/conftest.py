@@ -24,7 +24,7 @@ SIZE = (480, 320)
 VIEW = ViewState(
     look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)),
     SIZE,
-    compression=CompressionSettings(reduction="prune"),
+    compression=CompressionSettings(reduction="prune", amplify="constant"),
 )
 
 
@@ -71,6 +71,12 @@ def polish(prepared, compression, renderer, pictures, report):
     for name, opacity in (("calibrated", 0.5), ("recoloured", 0.75)):
         report(opacity, name)
         yield Stage(name, merged(prepared, compression, opacity), 30.0)
+
+
+def amplify(pruning, compression, renderer, exam):
+    """What the network answers, then what is found good for the scene."""
+    for opacity in (0.25, 0.75):
+        yield Stage("amplified", merged(pruning, compression, opacity), 30.0)
 
 
 @dataclass
@@ -231,6 +237,9 @@ def stand():
         fold=lambda prepared, compression: merged(prepared, compression, 0.25),
         pictures=lambda prepared, compression, renderer, report: None,
         polish=polish,
+        prepare_pruning=lambda cloud, looked, order: FakePrepared(cloud),
+        exam=lambda pruning, compression, renderer: None,
+        amplify=amplify,
         size_model=lambda cloud, report, compression: FakeModel(),
         anchored=lambda model, size_at, total, sh_degree, report: model,
         encode=lambda cloud, meta, settings, report: 10 * len(cloud),

@@ -28,7 +28,7 @@ from .conftest import SIZE
 
 def pruned(**values) -> CompressionSettings:
     """Settings of the paper's way, in which the ranking is cut; merging is test_reducer.py's."""
-    return CompressionSettings(reduction="prune", **values)
+    return CompressionSettings(reduction="prune", amplify="constant", **values)
 
 
 def of(events, kind):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exgs_viewer.app.state import Failed, FrameReady, Saved, SceneOpened, Scored
+from exgs_viewer.errors import WeightsError
 from exgs_viewer.scene.camera import fly
 from exgs_viewer.settings import CompressionSettings
 
@@ -78,9 +79,60 @@ def test_another_view_polishes_nothing_again(stand, view):
     assert len(calls) == 1
 
 
+def pruning(view, keep=0.1, **values):
+    return merging(view, keep, reduction="prune", **values)
+
+
 def test_pruning_merges_nothing(stand, view):
-    opened(stand, merging(view, reduction="prune"))
+    opened(stand, pruning(view, amplify="constant"))
     assert {opacity for _, opacity in drawn(stand)} == {PLAIN}
+
+
+def test_what_is_pruned_is_amplified_without_a_tree(stand, view):
+    opened(stand, pruning(view))
+    assert drawn(stand)[-1] == (100, BEST)
+    assert stand.engine.settled and stand.engine._reducer.prepared is None
+    stand.renderer.drawn.clear()
+    stand.rest(pruning(view, 0.3))
+    opacities = [opacity for _, opacity in drawn(stand)]
+    assert opacities[-1] == BEST and opacities == sorted(opacities, key=[PLAIN, FOLDED, BEST].index)
+
+
+def test_from_pruning_to_merging_and_back_nothing_is_mixed_up(stand, view):
+    opened(stand, pruning(view))
+    for wanted, stage in ((merging(view), "recoloured"), (pruning(view), "amplified"), (merging(view), "recoloured")):
+        stand.rest(wanted)
+        reduced = stand.engine._reducer.exact(wanted.compression)
+        assert (reduced.stage, reduced.final) == (stage, True)
+
+
+def test_other_voxels_are_amplified_anew(stand, view):
+    opened(stand, pruning(view))
+    stand.rest(pruning(view, voxel_size=0.5))
+    reduced = stand.engine._reducer.exact(pruning(view, voxel_size=0.5).compression)
+    assert reduced.final and reduced.compression.voxel_size == 0.5
+
+
+def test_amplified_scenes_are_saved_as_they_are_shown(stand, view, tmp_path):
+    opened(stand, pruning(view))
+    stand.engine.save(tmp_path / "a.exgs", pruning(view))
+    stand.until(Saved)
+    assert float(stand.saved[-1][1].opacities[0]) == BEST
+
+
+def test_without_the_network_s_weights_the_plain_cut_stays_and_it_is_told_once(stand, view):
+    def absent(*arguments):
+        raise WeightsError("There are no weights.")
+        yield
+
+    stand.engine._reducer._stages = replace(stand.engine._stages, amplify=absent)
+    stand.engine.open("a")
+    stand.until(SceneOpened)
+    stand.engine.show(pruning(view))
+    stand.until(Scored)
+    failed = [event for event in stand.rest(pruning(view)) if isinstance(event, Failed)]
+    assert [str(event.error) for event in failed] == ["There are no weights."]
+    assert drawn(stand)[-1] == (100, PLAIN)
 
 
 def test_saving_waits_for_the_best(stand, view, tmp_path):

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from exgs_viewer import pipeline
+from exgs_viewer import networks, pipeline
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.render import open_renderer
-from exgs_viewer.restore import RESTORERS, Hints, open_restorer, weights
+from exgs_viewer.restore import RESTORERS, Hints, open_restorer
 from exgs_viewer.restore.inpaint import InpaintRestorer
 from exgs_viewer.restore.painter import FILL_AT_FIRST
 from exgs_viewer.restore.painting import OVERLAP, TILE, PainterRestorer, fade, tiles
@@ -232,13 +232,13 @@ def _told(folder, **more):
 
 def test_the_user_s_own_weights_come_first(tmp_path, monkeypatch):
     monkeypatch.setenv("EXGS_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(weights, "resource", lambda *parts: tmp_path / "shipped")
+    monkeypatch.setattr(networks, "resource", lambda *parts: tmp_path / "shipped")
     with pytest.raises(WeightsError, match="no weights of the painter 'lite'"):
         open_restorer("lite")
     write_painter(tmp_path / "shipped" / "lite", painter(SMALL), {})
-    assert weights.find("lite") == tmp_path / "shipped" / "lite"
+    assert networks.find("lite") == tmp_path / "shipped" / "lite"
     write_painter(tmp_path / "lite", painter(SMALL), {})
-    assert weights.find("lite") == tmp_path / "lite"
+    assert networks.find("lite") == tmp_path / "lite"
     restorer = open_restorer("lite")
     assert restorer.name == "lite" and "lite" in restorer.label and set(RESTORERS) == {"inpaint", "lite", "sd-turbo"}
     image, alpha = torn(64, 64)

@@ -12,9 +12,9 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from exgs_viewer import images
+from exgs_viewer import images, networks
 from exgs_viewer.errors import WeightsError
-from exgs_viewer.restore import open_restorer, sd_turbo, weights
+from exgs_viewer.restore import open_restorer, sd_turbo
 from exgs_viewer.restore.sd_turbo import find_base, load_base
 from exgs_viewer.restore.weights import write_painter
 from tests.restore.test_painter import TINY_TURBO, frames, painter
@@ -28,7 +28,7 @@ def nowhere_else(tmp_path, monkeypatch):
     """Nothing of this machine is found: neither its Hugging Face cache nor what the program ships."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("EXGS_WEIGHTS", raising=False)
-    monkeypatch.setattr(weights, "resource", lambda *parts: tmp_path / "shipped")
+    monkeypatch.setattr(networks, "resource", lambda *parts: tmp_path / "shipped")
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def _described(folder: Path, **changes) -> None:
 def test_the_real_taesd_gives_a_photo_back(scenes):
     tensors = sd_turbo._taesd(scenes.parent / "weights" / "taesd")
     network = painter(TINY_TURBO)
-    weights.fill(network.vae, tensors, scenes)
+    networks.fill(network.vae, tensors, scenes)
     photo = images.read_picture(scenes.parent / "photos" / "kodak" / "05.png").movedim(2, 0)[None, :, :256, :256]
     seen = replace(frames(1, 256, 256), color=photo)
     latent, skips = network.encode(seen)
