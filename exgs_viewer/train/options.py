@@ -64,8 +64,8 @@ class Options:
 class AmplifierOptions:
     """How to train an amplifier."""
 
-    steps: int = 2500
-    """Optimiser steps in all. A resumed run may name another number."""
+    steps: int = 1000
+    """Optimiser steps in all; held-out views gain little after some hundred. A resumed run may name another number."""
     batch: int = 2
     """Pictures in a step, of different scenes."""
     rate: float = 4e-3
