@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from exgs_viewer import bench
+from exgs_viewer import bench, pipeline
+from exgs_viewer.bench import stages, stopwatch
 from exgs_viewer.cli import main
 from exgs_viewer.scene import save_scene
+from exgs_viewer.scene.camera import look_at
 from tests.conftest import random_cloud
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +26,9 @@ STAGES = [
     "decode",
     "calibrate",
     "estimate",
+    "tree",
+    "fold",
+    "polish",
     "restore",
     "compose",
     "first_picture",
@@ -38,14 +42,15 @@ STAGES = [
 def result(tmp_path_factory):
     path = tmp_path_factory.mktemp("bench") / "ball.ply"
     save_scene(path, random_cloud(3000, sh_degree=1))
-    patience, runs = bench.PATIENCE, bench.RUNS
-    bench.PATIENCE, bench.RUNS = 0.2, 2
-    displays = {name: os.environ.pop(name) for name in ("DISPLAY", "WAYLAND_DISPLAY") if name in os.environ}
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stopwatch, "PATIENCE", 0.2)
+        patch.setattr(stopwatch, "RUNS", 2)
+        few = [look_at((0.0, -0.2, -4.0), (0.0, 0.0, 0.0), up=(0.0, -1.0, 0.0))] * 3
+        for module in (pipeline, stages):
+            patch.setattr(module, "scoring_views", lambda cloud, up: few)
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            patch.delenv(name, raising=False)
         return bench.run(bench.Plan(str(path), "cpu", (64, 48), 0.2))
-    finally:
-        bench.PATIENCE, bench.RUNS = patience, runs
-        os.environ.update(displays)
 
 
 def test_every_stage_is_measured(result):
@@ -56,7 +61,8 @@ def test_every_stage_is_measured(result):
 def test_with_a_screen_the_window_is_measured_too(tmp_path):
     save_scene(tmp_path / "ball.ply", random_cloud(3000))
     code = (
-        "from exgs_viewer import bench, bench_window; bench.PATIENCE, bench.RUNS, bench_window.FLIGHT = 0.1, 1, 0.5;"
+        "from exgs_viewer import bench; from exgs_viewer.bench import stopwatch, window;"
+        "stopwatch.PATIENCE, stopwatch.RUNS, window.FLIGHT = 0.1, 1, 0.5;"
         f"import json; print(json.dumps(bench.run(bench.Plan({str(tmp_path / 'ball.ply')!r}, 'cpu', (64, 48)))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -70,7 +76,8 @@ def test_with_a_screen_the_window_is_measured_too(tmp_path):
 
 def test_every_row_says_what_it_measured(result):
     for row in result["rows"]:
-        assert row["scene"] == "ball.ply" and row["backend"] == "cpu" and row["size"] == [64, 48]
+        assert row["scene"] == "ball.ply" and row["backend"] == "cpu"
+        assert row["size"] == ([512, 512] if row.get("restorer", "inpaint") != "inpaint" else [64, 48])
         assert row["keep"] in (0.2, 1.0) and row["runs"] >= 1
         assert row["peak_mb"] > 50
         assert row["stage"] == "memory" or 0 <= row["median_ms"] <= row["p90_ms"]
@@ -93,9 +100,9 @@ def test_the_table_and_the_profile_tell_the_same_figures(result):
 
 
 def test_the_peak_of_memory_is_seen():
-    with bench._peak_memory() as peak:
+    with stopwatch.peak_memory() as peak:
         block = torch.ones(60_000_000)
-        before = bench._resident()
+        before = stopwatch.resident()
         while peak[0] < before:
             pass
     del block
