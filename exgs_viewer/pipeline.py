@@ -226,12 +226,6 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
     return steps
 
 
-def _calibrated(
-    prepared: Prepared, folded: Folded, _: GaussianCloud, renderer: Renderer, __: Exam, report: Report
-) -> GaussianCloud:
-    return calibrate(folded, renderer, prepared.cameras, report)
-
-
 def _pruned(
     prepared: Prepared, settings: CompressionSettings, kind: Score, _: GaussianCloud, *__: object
 ) -> GaussianCloud:
