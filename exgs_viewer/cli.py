@@ -416,8 +416,8 @@ class Evaluate:
         exgs evaluate garden.ply --cameras cameras.json --restorers none inpaint --temporal -o report
 
     Methods: paper, default and best are ours; lightgs, lightgs-sh, lightgs-refined and flexgaussian are the others'.
-    There are more for ablations: a wrong name lists them all. Restorers: none, inpaint, lite, sd-turbo; the last two
-    need their weights.
+    There are more for ablations: a wrong name lists them all. Restorers: none, inpaint, lite, sd-turbo, and as
+    rivals sd2-inpaint, prefpaint and difix; all but the first three need weights of yours.
     LPIPS needs trained weights and is null without them: vgg16-*.pth of torchvision and vgg.pth of LPIPS, in
     weights/lpips or where torch and the package lpips keep them.
     """

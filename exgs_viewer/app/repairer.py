@@ -125,6 +125,8 @@ class Repairer:
     def _take(self, repaired: Repaired) -> None:
         """From now on it is shown, by requests of the same key only: one that is stale is never seen."""
         self._repaired, self._since = repaired, self._clock()
+        if repaired.key == self._asked:
+            self._fade = 0.0  # Whoever asks before the next picture is asked for shall know that one comes.
 
     def open(self, settings: RestoreSettings) -> Restorer:
         """The restorer that `settings` name; runs in a worker's thread. Raises WeightsError."""

@@ -11,7 +11,7 @@ from typing import Literal
 from exgs_viewer import methods
 from exgs_viewer.compress.recovery import Recovery
 from exgs_viewer.errors import ExgsError, SceneError
-from exgs_viewer.restore import RESTORERS
+from exgs_viewer.restore import RESTORERS, RIVALS
 from exgs_viewer.scene import DEMO, open_scene
 from exgs_viewer.scene.camera import Camera, Size, read_cameras
 
@@ -37,7 +37,7 @@ class Plan:
     methods: tuple[str, ...] = ("paper",)
     """Names in methods.METHODS."""
     restorers: tuple[str, ...] = (NO_RESTORER,)
-    """Names in restore.RESTORERS, or NO_RESTORER for the compressed picture as it is."""
+    """Names in restore.RESTORERS or RIVALS, or NO_RESTORER for the compressed picture as it is."""
     reference: Literal["full", "kept"] = "full"
     """The uncut scene with all its SH, or with no more of them than the compressed one has."""
     size: Size | None = None
@@ -102,8 +102,8 @@ def cases(plan: Plan) -> list[Case]:
     for method in plan.methods:
         methods.find(method)
     for restorer in plan.restorers:
-        if restorer not in (NO_RESTORER, *RESTORERS):
-            raise ExgsError(f"There is no restorer '{restorer}'; there are {', '.join((NO_RESTORER, *RESTORERS))}.")
+        if restorer not in (known := (NO_RESTORER, *RESTORERS, *RIVALS)):
+            raise ExgsError(f"There is no restorer '{restorer}'; there are {', '.join(known)}.")
     for keep in plan.keeps:
         if not 0 < keep <= 1:
             raise ExgsError(f"--keep {keep:g}: a share of the Gaussians lies above 0 and is at most 1.")

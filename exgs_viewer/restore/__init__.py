@@ -65,9 +65,17 @@ RESTORERS = {
 }
 """Every restorer: a module with `open() -> Restorer`, which raises WeightsError where it cannot work here."""
 
+RIVALS = {
+    "sd2-inpaint": "exgs_viewer.restore.sd2_inpaint",
+    "prefpaint": "exgs_viewer.restore.prefpaint",
+    "difix": "exgs_viewer.restore.difix",
+}
+"""Restorers of others, for comparisons; they need weights of the user's, and the package transformers."""
+
 
 def open_restorer(name: str) -> Restorer:
     """Open a restorer by name. Raises WeightsError where there is none of that name or its weights are missing."""
-    if name not in RESTORERS:
-        raise WeightsError(f"There is no restorer named '{name}'; choose one of {', '.join(RESTORERS)}.")
-    return import_module(RESTORERS[name]).open()
+    known = {**RESTORERS, **RIVALS}
+    if name not in known:
+        raise WeightsError(f"There is no restorer named '{name}'; choose one of {', '.join(known)}.")
+    return import_module(known[name]).open()

@@ -14,25 +14,21 @@ The parts alone were never trained to repair pictures; they are where training s
 from __future__ import annotations
 
 import inspect
-import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from exgs_viewer import networks
 from exgs_viewer.errors import WeightsError
-from exgs_viewer.restore import weights
+from exgs_viewer.restore import hub, weights
 from exgs_viewer.restore.painter import SD_TURBO, Painter, UNet2DConditionModel, fresh_parts
 from exgs_viewer.restore.painting import PainterRestorer
 
 NAME = "sd-turbo"
 UNET_REPOSITORY, TAESD_REPOSITORY = "stabilityai/sd-turbo", "madebyollin/taesd"
-MODEL = "diffusion_pytorch_model"
 ORIGINAL = ("taesd_encoder.safetensors", "taesd_decoder.safetensors")
 TAESD_FOLDERS = ("taesd", "vae", ".")
 
@@ -49,24 +45,24 @@ def open() -> PainterRestorer:
 
 def find_base() -> tuple[Path, Path]:
     """Folders of the UNet and of TAESD. Raises WeightsError that lists where they were looked for."""
-    own, hub = networks.folders(NAME), _hub_cache()
-    unets = [root / "unet" for root in (*own, *_snapshots(hub, UNET_REPOSITORY))]
-    taesds = [root / name for root in own for name in TAESD_FOLDERS] + _snapshots(hub, TAESD_REPOSITORY)
+    own = networks.folders(NAME)
+    unets = [root / "unet" for root in (*own, *hub.snapshots(UNET_REPOSITORY))]
+    taesds = [root / name for root in own for name in TAESD_FOLDERS] + hub.snapshots(TAESD_REPOSITORY)
     unet = next((folder for folder in unets if (folder / "config.json").exists()), None)
     taesd = next((folder for folder in taesds if _is_taesd(folder)), None)
     if unet is None or taesd is None:
         missing = [name for name, found in ((UNET_REPOSITORY, unet), (TAESD_REPOSITORY, taesd)) if found is None]
         raise WeightsError(
             f"The painter '{NAME}' needs {' and '.join(missing)}, which ships under its own licence and is not here. "
-            f"Put its `unet` and `taesd` folders (config.json, {MODEL}.safetensors) into {own[0]}; "
-            f"{', '.join(str(folder) for folder in (*own[1:], hub))} were searched too."
+            f"Put its `unet` and `taesd` folders (config.json, {weights.MODEL}.safetensors) into {own[0]}; "
+            f"{', '.join(str(folder) for folder in (*own[1:], hub.cache()))} were searched too."
         )
     return unet, taesd
 
 
 def load_base(unet: Path, taesd: Path) -> Painter:
     """An untrained painter on pre-trained parts, where fine-tuning starts. Raises WeightsError in words."""
-    described, vae = _config(unet), _taesd(taesd)
+    described, vae = weights.read_json(unet / "config.json"), _taesd(taesd)
     latents = vae["decoder.layers.0.weight"].shape[1]
     if described.get("in_channels") != latents:
         found = described.get("in_channels")
@@ -76,7 +72,7 @@ def load_base(unet: Path, taesd: Path) -> Painter:
     config = replace(SD_TURBO, unet=arguments, autoencoder={"latent_channels": latents})
     with torch.device("meta"):
         painter = Painter(config)
-    networks.fill(painter.unet, networks.read_tensors(_model_file(unet)), _model_file(unet))
+    networks.fill(painter.unet, networks.read_tensors(weights.model_file(unet)), weights.model_file(unet))
     networks.fill(painter.vae, vae, taesd)
     painter.skip, painter.mask = fresh_parts(config)
     painter.prompt_embeds = torch.nn.Parameter(torch.zeros(painter.prompt_embeds.shape))
@@ -86,7 +82,7 @@ def load_base(unet: Path, taesd: Path) -> Painter:
 def _taesd(folder: Path) -> dict[str, Tensor]:
     """AutoencoderTiny's tensors. The author's own files count the decoder's layers from a clamp that has no tensors."""
     if not (folder / ORIGINAL[0]).exists():
-        return networks.read_tensors(_model_file(folder))
+        return networks.read_tensors(weights.model_file(folder))
     encoder, decoder = (networks.read_tensors(folder / name) for name in ORIGINAL)
     found = {f"encoder.layers.{name}": value for name, value in encoder.items()}
     for name, value in decoder.items():
@@ -100,45 +96,6 @@ def _is_taesd(folder: Path) -> bool:
     if all((folder / name).exists() for name in ORIGINAL):
         return True
     try:
-        return _config(folder).get("_class_name") == "AutoencoderTiny"
+        return weights.read_json(folder / "config.json").get("_class_name") == "AutoencoderTiny"
     except WeightsError:
         return False
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        found = json.loads(path.read_text())
-        if not isinstance(found, dict):
-            raise ValueError("no JSON object")
-        return found
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: cannot be read as a model's configuration ({error}).") from error
-
-
-def _model_file(folder: Path) -> Path:
-    """The weights in float16 on a GPU where they are there, else those in float32, else whichever is there."""
-    names = [f"{MODEL}.safetensors", f"{MODEL}.fp16.safetensors"]
-    if torch.cuda.is_available():
-        names.reverse()
-    found = next((folder / name for name in names if (folder / name).exists()), None)
-    if found is not None:
-        return found
-    pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pth")]), None)
-    if pickled:
-        raise WeightsError(f"{pickled}: a pickle can run code when it is loaded; get {MODEL}.safetensors instead.")
-    raise WeightsError(f"{folder}: {MODEL}.safetensors is missing; get it from the same place as config.json.")
-
-
-def _hub_cache() -> Path:
-    """Where Hugging Face's tools keep what they fetched."""
-    if os.environ.get("HF_HUB_CACHE"):
-        return Path(os.environ["HF_HUB_CACHE"])
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return Path(home) / "hub"
-
-
-def _snapshots(hub: Path, repository: str) -> list[Path]:
-    """All fetched versions of a repository, the newest first."""
-    folder = hub / f"models--{repository.replace('/', '--')}" / "snapshots"
-    return sorted(folder.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)

@@ -22,6 +22,8 @@ from exgs_viewer.networks import CONFIG, WEIGHTS, fill, read_tensors
 from exgs_viewer.restore.painter import Painter, PainterConfig
 
 LORA = "vae_lora."
+MODEL = "diffusion_pytorch_model"
+"""How diffusers calls the weights beside a config.json."""
 
 
 def load_painter(folder: Path) -> Painter:
@@ -52,6 +54,34 @@ def read_config(folder: Path) -> tuple[PainterConfig, dict[str, Any]]:
         raise WeightsError(f"{path}: there is no such file; a painter needs {CONFIG} beside {WEIGHTS}.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: cannot be read as a painter's configuration ({error}).") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a model's config.json says. Raises WeightsError."""
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+        return found
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: cannot be read as a model's configuration ({error}).") from error
+
+
+def model_file(folder: Path) -> Path:
+    """diffusers' weights in float16 on a GPU where they are there, else those in float32, else whichever is there.
+
+    Raises WeightsError where there are none.
+    """
+    names = [f"{MODEL}.safetensors", f"{MODEL}.fp16.safetensors"]
+    if torch.cuda.is_available():
+        names.reverse()
+    found = next((folder / name for name in names if (folder / name).exists()), None)
+    if found is not None:
+        return found
+    pickled = next(iter([*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pth")]), None)
+    if pickled:
+        raise WeightsError(f"{pickled}: a pickle can run code when it is loaded; get {MODEL}.safetensors instead.")
+    raise WeightsError(f"{folder}: {MODEL}.safetensors is missing; get it from the same place as config.json.")
 
 
 def frozen(arguments: dict[str, Any]) -> dict[str, Any]:
