@@ -32,6 +32,7 @@ HOMES = {
     "diffusers": ["restore.painter", "restore.diffusion", "restore.difix"],
     "transformers": ["restore.diffusion", "restore.difix"],
     "safetensors": ["networks", "train.*"],
+    "huggingface_hub": ["restore.download"],
     "peft": ["train.subject"],
     "accelerate": ["train.team"],
 }

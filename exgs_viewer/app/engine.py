@@ -17,6 +17,7 @@ from exgs_viewer.app.stages import Stages, real_stages
 from exgs_viewer.app.state import (
     Event,
     Failed,
+    Fetched,
     Finished,
     Frame,
     FrameReady,
@@ -77,6 +78,7 @@ class Engine:
         self._view: ViewState | None = None
         self._moved_at = self._changed_at = self._touched_at = self._stirred_at = LONG_AGO
         self._jobs = JobWorker("jobs", notify)
+        self._fetching = JobWorker("fetch", notify)  # Takes minutes of waiting, which hold up nothing else.
         self._reducer = Reducer(self._stages, self._jobs, self._submit, notify)
         self._repairer = Repairer(self._stages, clock, notify)
         self._take_scene(None)
@@ -125,7 +127,7 @@ class Engine:
     @property
     def jobs(self) -> list[str]:
         """Names of the jobs that run or wait."""
-        return self._jobs.names()
+        return [*self._jobs.names(), *self._fetching.names()]
 
     @property
     def working(self) -> bool:
@@ -168,6 +170,11 @@ class Engine:
         opened, compression = self._opened, self._view.compression if self._view else CompressionSettings()
         self._submit("score", lambda report: work.score(self._stages, self._ready(report), opened, compression, report))
 
+    def fetch(self) -> None:
+        """Fetch the weights that the user has agreed to, in the background."""
+        if "download" not in self._fetching.names():
+            self._fetching.submit("download", self._stages.fetch)
+
     def save(self, path: Path, view: ViewState) -> None:
         """Write the compressed scene in the background, in the format of the path's suffix.
 
@@ -195,6 +202,7 @@ class Engine:
     def cancel(self, job: str) -> None:
         """Stop a job; what was there before stays."""
         self._jobs.cancel(job)
+        self._fetching.cancel(job)
 
     def turn_up(self, up: Vector) -> None:
         """Take `up` for the open scene from now on."""
@@ -206,6 +214,7 @@ class Engine:
         self._repairer.close()
         self._drawing.close()
         self._reducer.close()
+        self._fetching.close(seconds=0.5)
         self._jobs.close(finish=("save", "capture"))
 
     # The picture.
@@ -340,9 +349,9 @@ class Engine:
         """Everything that happened since the last call, oldest first."""
         for outcome in self._drawing.poll():
             self._drawn(outcome)
-        self._events += [Failed("restore", work.in_words(error)) for error in self._repairer.poll()]
+        self._events += [Failed("restore", error) for error in self._repairer.poll()]
         self._events += [Failed("fold", work.in_words(error)) for error in self._reducer.poll()]
-        for news in self._jobs.poll():
+        for news in (*self._jobs.poll(), *self._fetching.poll()):
             if isinstance(news, Progressed):
                 self._events.append(Progress(news.name, news.fraction, news.text))
                 continue
@@ -394,6 +403,9 @@ class Engine:
             case "size", sized if sized.ranked is self._ranked:
                 self._sizes.learn(sized)
                 self._tell_size()
+            case "download", _:
+                self._repairer.again()
+                self._events.append(Fetched())
             case _, Saved() as saved:
                 self._events.append(saved)
 

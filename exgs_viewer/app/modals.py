@@ -8,9 +8,11 @@ from typing import Protocol
 
 import dearpygui.dearpygui as dpg
 
+from exgs_viewer.app import words
 from exgs_viewer.app.dialogs import Chooser, open_command, save_command
 from exgs_viewer.app.files import with_suffix
 from exgs_viewer.app.theme import Fonts
+from exgs_viewer.restore.download import BYTES, LICENCE, PARTS, TERMS
 
 FORMAT_WORDS = {
     ".ply": "float32, read by everything that knows 3DGS; large",
@@ -30,6 +32,7 @@ class Answers(Protocol):
 
     def open(self, path: str) -> None: ...
     def save(self, path: Path) -> None: ...
+    def fetch_weights(self) -> None: ...
     def export(self, path: Path) -> None: ...
     def capture(self, path: Path, size: tuple[int, int]) -> None: ...
 
@@ -109,6 +112,37 @@ class Modals:
             self._answers.capture(Path(dpg.get_value(field)).expanduser(), tuple(wanted))
 
         self._finish("Save", done, field)
+
+    def ask_weights(self) -> None:
+        """Show what would be fetched under which licence; nothing is, unless the user agrees."""
+        self._close()
+        px = self._fonts.px
+        middle = dpg.get_viewport_client_width() // 2 - px(280), dpg.get_viewport_client_height() // 3
+        with dpg.window(
+            label="Weights for SD-Turbo", modal=True, no_resize=True, no_collapse=True, pos=middle, width=px(560)
+        ) as self._window:
+            for repository, files in PARTS.items():
+                dpg.add_text(f"{repository}: {', '.join(files)}", wrap=px(530))
+            dpg.add_text(f"About {words.size(BYTES)}, into Hugging Face's cache.", wrap=px(530))
+            dpg.add_separator()
+            dpg.add_text(TERMS, wrap=px(530))
+            dpg.add_text(
+                "Nothing of them is trained to restore scenes yet; `exgs train painter` does that.", wrap=px(530)
+            )
+
+            def confirm() -> None:
+                if dpg.get_value(agreed):
+                    self._close()
+                    self._answers.fetch_weights()
+
+            agreed = dpg.add_checkbox(
+                label=f"I agree to the {LICENCE}",
+                callback=lambda sender, value: dpg.configure_item(start, enabled=value, show=value),
+            )
+            with dpg.group(horizontal=True):
+                start = dpg.add_button(label="Download", width=px(110), show=False, callback=confirm)
+                dpg.add_button(label="Cancel", width=px(110), callback=lambda: self._close())
+        self._confirm = confirm
 
     def _begin(self, title: str, path: Path) -> int | str:
         self._close()

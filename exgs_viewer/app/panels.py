@@ -22,6 +22,8 @@ STATUS = 30
 LAYOUT_WORDS = {"single": "Single", "wipe": "Wipe", "side": "Side", "difference": "Diff"}
 MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Coverage", "significance": "Importance", "trust": "Trust"}
 
+FETCHED = "sd-turbo"
+"""The restorer whose weights can be fetched from here."""
 RESTORER_WORDS = {"inpaint": "Fill", "lite": "Lite", "sd-turbo": "SD-Turbo"}
 
 
@@ -40,6 +42,7 @@ class Actions(Protocol):
     def ask_save(self) -> None: ...
     def ask_export(self) -> None: ...
     def ask_screenshot(self) -> None: ...
+    def ask_weights(self) -> None: ...
     def score(self) -> None: ...
     def cancel(self, job: str) -> None: ...
     def home(self) -> None: ...
@@ -187,7 +190,9 @@ class Panels:
             )
             with knob_table(self._fonts):
                 self._add(RestoreSettings, "strength", lambda value: self._do.set_restore(strength=value))
-            self._restorer = self._small("")
+            self._restorer = self._small("", wrap=self._fonts.px(WIDTH - 36))
+            self._weights = dpg.add_button(label="Get the weights…", callback=lambda: self._do.ask_weights())
+            explain(self._weights, "Shows the licence, and fetches them from Hugging Face once you agree.")
 
     def _view_section(self) -> None:
         px = self._fonts.px
@@ -324,6 +329,9 @@ class Panels:
         dpg.set_value(self._restoring, view.restoring)
         dpg.configure_item(self._restore_group, show=view.restoring)
         self._preset.show(view.restore.restorer)
+        wanted = state.repairs.preset == FETCHED and bool(state.repairs.trouble)
+        fetching = state.progress is not None and state.progress[0] == "download"
+        dpg.configure_item(self._weights, show=wanted and not fetching)
         dpg.set_value(self._restorer, restoring_text(state.repairs))
         dpg.configure_item(self._beside_group, show=view.restoring and view.layout != "single")
         self._beside.show(view.beside)

@@ -180,7 +180,7 @@ def labels_of(scene: Scene, frame: Frame, known: SizeKnown | None, waiting: str,
         if shown == "restored":
             texts[pane] = _restored(texts[pane], frame, repairs)
         elif wanted != shown:
-            note = "cannot be restored, see below" if repairs.failed else "restoring …"
+            note = "cannot be restored, see below" if repairs.trouble else "restoring …"
             texts[pane] = replace(texts[pane], note=note, waiting=True)
     if request.layout == "difference" and len(texts) == 2:
         what = f"{texts[1].title} against original, amplified {words.factor(request.gain)}"
@@ -201,8 +201,8 @@ def _restored(label: Label, frame: Frame, repairs: Repairs) -> Label:
 
 def restoring_text(repairs: Repairs) -> str:
     """Which restorer works, and how quickly."""
-    if repairs.failed:
-        return f"{repairs.preset}: cannot work here, see the line below."
+    if repairs.trouble:
+        return repairs.trouble
     took = "" if repairs.seconds is None else f" · last picture {words.seconds(repairs.seconds)}"
     return f"{repairs.label or repairs.preset}{took}"
 

@@ -46,7 +46,7 @@ class Repairer:
         self._repaired: Repaired | None = None
         self._since = 0.0
         self._asked: tuple | None = None
-        self._failed: RestoreSettings | None = None
+        self._failed: tuple[RestoreSettings, str] | None = None
         self._fade = 1.0
 
     def close(self) -> None:
@@ -66,8 +66,8 @@ class Repairer:
     def told(self, settings: RestoreSettings) -> Repairs:
         """What there is to say about it."""
         name, same = settings.restorer, self._restorer is not None and self._restorer.name == settings.restorer
-        failed = self._failed is not None and self._failed.restorer == name
-        return Repairs(name, self._restorer.label if same else "", self._seconds.get(name), failed)
+        trouble = self._failed[1] if self._failed and self._failed[0].restorer == name else ""
+        return Repairs(name, self._restorer.label if same else "", self._seconds.get(name), trouble)
 
     def applied(self, request: FrameRequest, settings: RestoreSettings) -> FrameRequest:
         """`request` with the restored picture in it, where that is there."""
@@ -103,6 +103,8 @@ class Repairer:
     def again(self) -> None:
         """What could not be restored may be now."""
         self._asked = self._failed = self._restorer = None
+        if self._repaired is not None and not self._repaired.final:
+            self._repaired = None
 
     def poll(self) -> list[Exception]:
         """Take in what was restored since the last call; what went wrong."""
@@ -113,8 +115,9 @@ class Repairer:
                 self._take(fill)
         for outcome in self._worker.poll():
             if outcome.error is not None:
-                self._failed = outcome.request.settings
-                errors.append(outcome.error)
+                error = work.in_words(outcome.error)
+                self._failed = (outcome.request.settings, str(error))
+                errors.append(error)
             elif outcome.result is not None:
                 self._seconds[outcome.request.settings.restorer] = outcome.result.seconds
                 self._take(outcome.result)

@@ -37,6 +37,7 @@ class Asker(Protocol):
     def ask_save(self, path: Path) -> None: ...
     def ask_export(self, path: Path) -> None: ...
     def ask_screenshot(self, path: Path, size: tuple[int, int]) -> None: ...
+    def ask_weights(self) -> None: ...
 
 
 class Session:
@@ -120,7 +121,7 @@ class Session:
         return "Drop a scene here", "or press O: .ply, .splat, .sog, .exgs, or a screenshot made here", -1.0
 
     def _shown_progress(self) -> tuple[str, float, str] | None:
-        for job in ("open", "renderer", "save", "capture", "score", "rank", "tree", "polish"):
+        for job in ("open", "renderer", "save", "download", "capture", "score", "rank", "tree", "polish"):
             if job in self._progress:
                 return (job, *self._progress[job])
         return None
@@ -163,11 +164,17 @@ class Session:
                 self._progress[job] = (fraction, text)
             case said.Finished(job):
                 self._progress.pop(job, None)
-            case said.Saved(path, size, warnings):
-                self._say(" ".join([f"Saved {path} ({words.size(size)}).", *warnings]), "good")
-                self.toast(f"Saved {path.name}, {words.size(size)}")
+            case said.Saved() | said.Fetched():
+                self._succeed(event)
             case said.Failed(_, error):
                 self.fail(error)
+
+    def _succeed(self, done: said.Saved | said.Fetched) -> None:
+        if isinstance(done, said.Fetched):
+            self._say("The weights are here. They are not fine-tuned for scenes, as the label says.", "good")
+            return
+        self._say(" ".join([f"Saved {done.path} ({words.size(done.bytes)}).", *done.warnings]), "good")
+        self.toast(f"Saved {done.path.name}, {words.size(done.bytes)}")
 
     def _take_frame(self, frame: Frame) -> None:
         self.frame = frame
@@ -362,6 +369,13 @@ class Session:
         scene = self.engine.scene
         meta = snapshot_meta(view, key_of(scene.path) if scene else "", self.nav.up if self.nav else (0, -1, 0))
         self._try(lambda: self.engine.capture(path, view, meta))
+
+    def ask_weights(self) -> None:
+        self.asker.ask_weights()
+
+    def fetch_weights(self) -> None:
+        """Fetch the weights; the user has agreed to their licence."""
+        self.engine.fetch()
 
     def score(self) -> None:
         self.engine.score()

@@ -35,6 +35,8 @@ class Stages:
 
     open_renderer: Callable[[str, Report], Renderer]
     open_restorer: Callable[[str], Restorer]
+    fetch: Callable[[Report], None]
+    """Fetch the weights that the user has agreed to."""
     open_scene: Callable[[str, Report], Scene]
     guess_up: Callable[[GaussianCloud], Vector]
     first_view: Callable[[GaussianCloud, Vector, Sequence[Camera]], Camera]
@@ -84,12 +86,14 @@ def real_stages() -> Stages:
     from exgs_viewer.compress.scores import score
     from exgs_viewer.compress.select import best_first, nested_order
     from exgs_viewer.images import write_png
+    from exgs_viewer.restore.download import fetch
     from exgs_viewer.scene import exgs
     from exgs_viewer.scene.views import extent, first_view, guess_up
 
     return Stages(
         open_renderer=open_renderer,
         open_restorer=open_restorer,
+        fetch=fetch,
         open_scene=open_scene,
         guess_up=guess_up,
         first_view=first_view,

@@ -154,8 +154,8 @@ class Repairs:
     """What it calls its result, once it was needed."""
     seconds: float | None = None
     """Time its last picture took."""
-    failed: bool = False
-    """Whether it could not work."""
+    trouble: str = ""
+    """Why it could not work, in words."""
 
 
 @dataclass(frozen=True)
@@ -287,6 +287,11 @@ class Saved:
     """One sentence for each thing that the file's format could not hold."""
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """Weights that were asked for are here."""
+
+
 @dataclass(frozen=True, eq=False)
 class Failed:
     """Something went wrong; whatever was open is still open."""
@@ -296,5 +301,15 @@ class Failed:
 
 
 Event = (
-    SceneOpened | RendererReady | Scored | Progress | Finished | FrameReady | FrameRestored | SizeKnown | Saved | Failed
+    SceneOpened
+    | RendererReady
+    | Scored
+    | Progress
+    | Finished
+    | FrameReady
+    | FrameRestored
+    | SizeKnown
+    | Saved
+    | Fetched
+    | Failed
 )

@@ -225,6 +225,7 @@ def stand():
     stages = Stages(
         open_renderer=lambda name, report: renderer,
         open_restorer=lambda name: restorer if name == "inpaint" else painter,
+        fetch=lambda report: report(0.5, "half of it"),
         open_scene=open_scene,
         guess_up=lambda cloud: (0.0, -1.0, 0.0),
         first_view=lambda cloud, up, cameras: look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), up),

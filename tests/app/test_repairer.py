@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from exgs_viewer.app.repairer import FADE
-from exgs_viewer.app.state import Failed, FrameReady, FrameRestored
+from exgs_viewer.app.state import Failed, Fetched, Finished, FrameReady, FrameRestored, Progress
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.scene.camera import fly
 from exgs_viewer.settings import RestoreSettings
@@ -96,10 +96,39 @@ def test_what_cannot_work_is_told_once_and_the_pane_says_compressed(stand, resti
     stand.painter.error = WeightsError("no weights here")
     events = stand.rest(resting)
     assert [str(event.error) for event in events if isinstance(event, Failed)] == ["no weights here"]
-    assert stand.engine.repairs.failed and stand.engine.settled
+    assert stand.engine.repairs.trouble == "no weights here" and stand.engine.settled
     stand.painter.error = None
     stand.rest(replace(resting, camera=fly(resting.camera, 0.1, 0, 0)))
-    assert stand.engine.frame.sides == ("restored",) and not stand.engine.repairs.failed
+    assert stand.engine.frame.sides == ("restored",) and not stand.engine.repairs.trouble
+
+
+def test_fetched_weights_are_tried_at_once(stand, resting):
+    stand.painter.error = WeightsError("no weights here")
+    stand.rest(resting)
+    stand.painter.error = None
+    stand.engine.fetch()
+    events = stand.until(Fetched)
+    assert [event.text for event in events if isinstance(event, Progress)] == ["half of it"]
+    stand.rest(resting)
+    assert stand.engine.frame.sides == ("restored",) and not stand.engine.repairs.trouble
+
+
+def test_fetching_can_be_stopped_and_holds_up_nothing(stand, resting):
+    entered, let_go = threading.Event(), threading.Event()
+
+    def fetch(report):
+        entered.set()
+        assert let_go.wait(20)
+        report(0.5, "half of it")
+
+    stand.engine._stages = replace(stand.engine._stages, fetch=fetch)
+    stand.engine.fetch()
+    assert entered.wait(20) and "download" in stand.engine.jobs
+    stand.rest(resting)
+    assert stand.engine.settled
+    stand.engine.cancel("download")
+    let_go.set()
+    assert not [event for event in stand.until(Finished) if isinstance(event, Fetched)]
 
 
 def test_the_engine_tells_who_restores_and_how_quickly(stand, resting):
