@@ -18,6 +18,9 @@ from exgs_viewer.train.options import LossWeights
 CHARBONNIER = 1e-3
 """Below this a difference counts squared, above it by its size."""
 
+GOOD_ENOUGH = 1e-5
+"""Squared error below which a picture need not come nearer: 50 dB."""
+
 
 def terms(painted: Painted, target: Tensor, latent: Tensor | None) -> dict[str, Tensor]:
     """Every term by its name in LossWeights; `latent` is that of the uncut picture, None leaves its term out."""
@@ -25,6 +28,7 @@ def terms(painted: Painted, target: Tensor, latent: Tensor | None) -> dict[str, 
     found = {
         "charbonnier": (difference.square() + CHARBONNIER**2).sqrt().mean(),
         "square": difference.square().mean(),
+        "decibels": (difference.square().flatten(1).mean(1) + GOOD_ENOUGH).log().mean(),
         "ssim": 1 - batch_ssim(painted.picture, target),
         "gradient": sum(difference.diff(dim=axis).abs().mean() for axis in (2, 3)),
     }
