@@ -30,6 +30,11 @@ GROWTH = 1.5
 """How much larger a Gaussian may become where its opacity cannot grow further."""
 ITERATIONS = 4
 """Steps of conjugate gradients."""
+RIDGE = 0.3
+"""What speaks for leaving a colour as it is, in medians of what the Gaussians weigh: the few pixels that show one which
+is hardly seen say little of it, and much of others."""
+COLOR_MIN, COLOR_MAX = -1.0, 4.0
+"""Colours may lie beyond black and white: highlights of trained scenes are faint Gaussians three times as bright."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +68,8 @@ def calibrate(folded: Folded, renderer: Renderer, cameras: Sequence[Camera], rep
 def colors(cloud: GaussianCloud, renderer: Renderer, exam: Exam, report: Report = quiet) -> GaussianCloud:
     """The cloud with the constant colours that come nearest to the pictures of `exam`, by least squares.
 
-    Conjugate gradients on the normal equations A^T A x = A^T r of the change x of the colours, preconditioned with the
-    diagonal of what each Gaussian weighs, A^T 1.
+    Conjugate gradients on the normal equations (A^T A + ridge) x = A^T r of the change x of the colours,
+    preconditioned with the diagonal of what each Gaussian weighs, A^T 1.
     """
     passes = 1 + ITERATIONS
 
@@ -72,12 +77,15 @@ def colors(cloud: GaussianCloud, renderer: Renderer, exam: Exam, report: Report 
         return partial(_tell, report, number / passes, 1 / passes, "Matching colours")
 
     residual, weight = _adjoint(cloud, renderer, exam, None, told(0))
-    diagonal = weight[:, None] + 1e-3
+    seen = weight[weight > 0]
+    ridge = RIDGE * (seen.median() if len(seen) else 0.0) + 1e-3
+    diagonal = weight[:, None] + ridge
     change = torch.zeros_like(residual)
     scaled = residual / diagonal
     direction, length = scaled, (residual * scaled).sum(0)
     for number in range(1, passes):
         turned, _ = _adjoint(cloud, renderer, exam, direction, told(number))
+        turned = turned + ridge * direction
         step = length / (direction * turned).sum(0).clamp_min(1e-20)
         change, residual = change + step * direction, residual - step * turned
         scaled = residual / diagonal
@@ -92,8 +100,8 @@ def constant_colors(cloud: GaussianCloud) -> Tensor:
 
 
 def with_constant_colors(cloud: GaussianCloud, values: Tensor) -> GaussianCloud:
-    """The cloud with `constant_colors` values [N, 3], limited to [0, 1]."""
-    constant = (values.clamp(0, 1) - 0.5) / SH_C0
+    """The cloud with `constant_colors` values [N, 3], limited to COLOR_MIN ... COLOR_MAX."""
+    constant = (values.clamp(COLOR_MIN, COLOR_MAX) - 0.5) / SH_C0
     return cloud.replaced(sh=torch.cat([constant[:, None].float(), cloud.sh[:, 1:]], dim=1))
 
 

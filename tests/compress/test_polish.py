@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from exgs_viewer.compress.fold import Folded
 from exgs_viewer.compress.guard import EXAM_SIZE, HELD_OUT, quality, take_pictures
-from exgs_viewer.compress.polish import Exam, calibrate, colors, constant_colors, with_constant_colors
+from exgs_viewer.compress.polish import RIDGE, Exam, calibrate, colors, constant_colors, with_constant_colors
 from exgs_viewer.compress.refine import refine
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.render import open_renderer
@@ -44,6 +44,17 @@ def test_wrong_colors_are_found_again(renderer, cloud, exam):
     assert found.sh[:, 1:].equal(cloud.sh[:, 1:]) and found.opacities.equal(cloud.opacities)
 
 
+def test_what_is_brighter_than_white_stays_as_bright(renderer, cloud):
+    """Faint Gaussians three times as bright as white are how trained scenes draw highlights."""
+    values = constant_colors(cloud)
+    values[::7] = 3.0
+    values[3::7] = -0.3
+    bright = with_constant_colors(cloud.replaced(opacities=cloud.opacities * 0.3), values)
+    assert_close(constant_colors(bright), values)
+    own = [renderer.render(bright, camera, SIZE, RenderSettings()).color for camera in CAMERAS]
+    assert quality(colors(bright, renderer, Exam(CAMERAS, SIZE, own)), renderer, Exam(CAMERAS, SIZE, own)) > 60
+
+
 def test_conjugate_gradients_find_what_a_dense_solver_finds(renderer):
     """A scene of few Gaussians, its blending weights written out as a matrix, solved by torch.linalg."""
     few = random_cloud(6, seed=5, sh_degree=0)
@@ -59,7 +70,12 @@ def test_conjugate_gradients_find_what_a_dense_solver_finds(renderer):
             )
         columns.append(torch.cat([picture.flatten() for picture in seen]))
     right = torch.cat([picture.reshape(-1, 3) for picture in wanted])
-    solved = torch.linalg.lstsq(torch.stack(columns, 1), right).solution
+    weights = torch.stack(columns, 1)
+    ridge = RIDGE * weights.sum(0).median() + 1e-3
+    change = torch.linalg.solve(
+        weights.T @ weights + ridge * torch.eye(6), weights.T @ (right - weights @ torch.full((6, 3), 0.5))
+    )
+    solved = 0.5 + change
     found = colors(with_constant_colors(few, torch.full((6, 3), 0.5)), renderer, Exam(CAMERAS, SIZE, wanted))
     assert_close(constant_colors(found), solved, rtol=0, atol=0.03)
 
