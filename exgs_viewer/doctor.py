@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from exgs_viewer.settings import resource, user_folder
+from exgs_viewer.settings import user_folder
 
 TORCH_RANGE = ((2, 7), (2, 14))
 """Versions of torch that pyproject.toml asks for: from the first to before the second."""
@@ -186,11 +186,20 @@ def _cores() -> tuple:
 
 
 def _weights() -> tuple:
-    folder = resource("weights")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
-    if not files:
-        return None, f"none in {folder}; pictures are restored by the classical fill"
-    return True, "; ".join(f"{path.relative_to(folder)} {path.stat().st_size / 1e6:.1f} MB" for path in files)
+    from exgs_viewer.networks import WEIGHTS, folders
+
+    found = {}
+    for name in SHIPPED:
+        path = next((folder / WEIGHTS for folder in folders(name) if (folder / WEIGHTS).exists()), None)
+        found[name] = f"{name} {_size(path.stat().st_size)}" if path else f"{name} missing"
+    lacking = [name for name, told in found.items() if told.endswith("missing")]
+    if lacking:
+        return False, ", ".join(found.values()), _reinstall()
+    return True, ", ".join(found.values())
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count / 1e3:.0f} kB"
 
 
 def _settings_folder() -> tuple:
@@ -226,6 +235,8 @@ def _reinstall() -> str:
     return f"{sys.executable} -m pip install --upgrade --force-reinstall exgs-viewer"
 
 
+SHIPPED = ("amplifier", "lite")
+"""Networks whose weights come with the program."""
 CHECKS: dict[str, Callable[[], tuple]] = {
     "Python": _python,
     "PyTorch": _torch,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from exgs_viewer import doctor
+from exgs_viewer import doctor, networks
 from exgs_viewer.doctor import Check, display_problem, examine
 from exgs_viewer.render import cuda_build
 
@@ -160,10 +160,15 @@ def test_a_settings_folder_is_left_as_it_was(monkeypatch, tmp_path):
 
 
 def test_weights_are_listed_with_their_size(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "resource", lambda *parts: tmp_path)
-    assert doctor._weights()[0] is None
-    (tmp_path / "painter.safetensors").write_bytes(b"0" * 1_500_000)
-    assert doctor._weights() == (True, "painter.safetensors 1.5 MB")
+    monkeypatch.setattr(networks, "resource", lambda *parts: tmp_path / "shipped")
+    monkeypatch.setenv("EXGS_WEIGHTS", str(tmp_path / "own"))
+    for folder, size in (("shipped/amplifier", 8_000), ("own/lite", 14_400_000)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "model.safetensors").write_bytes(bytes(size))
+    assert doctor._weights() == (True, "amplifier 8 kB, lite 14.4 MB")
+    (tmp_path / "own/lite/model.safetensors").unlink()
+    fine, told, remedy = doctor._weights()
+    assert not fine and told == "amplifier 8 kB, lite missing" and remedy
 
 
 @pytest.mark.parametrize(("version", "fine"), [("2.6.0", False), ("2.7.1+cu128", True), ("2.14.0", False)])
