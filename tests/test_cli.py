@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from exgs_viewer import cli, doctor, terminal
+from exgs_viewer.commands import measure
 from exgs_viewer.scene import open_scene, ply
 from exgs_viewer.scene.camera import look_at, write_cameras
 from exgs_viewer.settings import (
@@ -393,7 +394,7 @@ def test_the_doctor_tells_by_its_exit_code_whether_the_viewer_starts(capsys, mon
 
 
 def test_what_the_window_needs_is_what_the_doctor_looks_at():
-    assert set(cli.NEEDED_TO_START) <= set(doctor.CHECKS)
+    assert set(measure.NEEDED_TO_START) <= set(doctor.CHECKS)
 
 
 def test_no_display_is_one_sentence():

@@ -28,7 +28,7 @@ HOMES = {
     "plyfile": ["scene.ply"],
     "PIL": ["images"],
     "imageio": ["images"],
-    "tyro": ["cli", "cli_train", "flags"],
+    "tyro": ["cli", "commands.*", "flags"],
     "diffusers": ["restore.painter", "restore.diffusion", "restore.difix"],
     "transformers": ["restore.diffusion", "restore.difix"],
     "safetensors": ["networks", "train.*"],

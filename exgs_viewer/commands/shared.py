@@ -1,0 +1,76 @@
+"""What several commands share: the types of their flags, checks before the long work, opening and compressing."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_type_hints
+
+from exgs_viewer.errors import ExgsError
+from exgs_viewer.settings import PRESETS, CompressionSettings, RestoreSettings, Settings
+from exgs_viewer.terminal import progress, timed
+
+if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
+    from exgs_viewer.render import Renderer
+    from exgs_viewer.scene import Scene
+    from exgs_viewer.scene.camera import Camera
+    from exgs_viewer.scene.cloud import GaussianCloud
+
+Backend = get_type_hints(Settings)["backend"]
+Restorer = get_type_hints(RestoreSettings)["restorer"]
+Preset = Literal[tuple(PRESETS)]
+DEMO = "demo"
+"""The built-in room: scene.DEMO, whose import would bring torch."""
+
+
+def check_there(scene: str) -> None:
+    if scene != DEMO and not Path(scene).exists():
+        raise ExgsError(f"{scene}: there is no such file.")
+
+
+def check_output(path: Path, suffix: str) -> None:
+    """Tell before the long work what would be told after it."""
+    if path.suffix.lower() != suffix:
+        raise ExgsError(f"{path}: the file to write must end in {suffix}.")
+    check_file(path)
+
+
+def check_file(path: Path) -> None:
+    if path.is_dir():
+        raise ExgsError(f"{path}: this is a folder; name a file in it.")
+
+
+def opened(name: str) -> Scene:
+    """The scene, its way up guessed where the file says nothing."""
+    from exgs_viewer.scene import open_scene
+    from exgs_viewer.scene.views import guess_up
+
+    with progress() as report:
+        scene = open_scene(name, report)
+    warn(scene.warnings)
+    return replace(scene, up=scene.up or guess_up(scene.cloud))
+
+
+def warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        print(f"exgs: warning: {warning}", file=sys.stderr)
+
+
+def first_view(scene: Scene) -> Camera:
+    from exgs_viewer.scene import views
+
+    return views.first_view(scene.cloud, scene.up, scene.cameras)
+
+
+def compressed(
+    scene: Scene, settings: CompressionSettings, renderer: Renderer, seconds: dict[str, float]
+) -> GaussianCloud:
+    """pipeline.compress with views made of the scene, scores and tree remembered from the last time."""
+    from exgs_viewer import pipeline
+    from exgs_viewer.scene.views import scoring_views
+
+    with timed(seconds, "compress"), progress() as report:
+        report(0.0, "Choosing views to judge the scene from")
+        cloud = scene.cloud.to(renderer.device)
+        return pipeline.compress(cloud, settings, renderer, scoring_views(cloud, scene.up), report)
