@@ -20,7 +20,7 @@ WIDTH = 348
 STATUS = 30
 """Design pixels of the status line."""
 LAYOUT_WORDS = {"single": "Single", "wipe": "Wipe", "side": "Side", "difference": "Diff"}
-MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Coverage", "significance": "Importance", "trust": "Trust"}
+MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Alpha", "significance": "Score", "trust": "Trust"}
 
 FETCHED = "sd-turbo"
 """The restorer whose weights can be fetched from here."""
