@@ -161,6 +161,7 @@ def test_a_settings_folder_is_left_as_it_was(monkeypatch, tmp_path):
 
 def test_weights_are_listed_with_their_size(monkeypatch, tmp_path):
     monkeypatch.setattr(networks, "resource", lambda *parts: tmp_path / "shipped")
+    monkeypatch.setattr(doctor, "SHIPPED", ("amplifier", "lite"))
     monkeypatch.setenv("EXGS_WEIGHTS", str(tmp_path / "own"))
     for folder, size in (("shipped/amplifier", 8_000), ("own/lite", 14_400_000)):
         (tmp_path / folder).mkdir(parents=True)

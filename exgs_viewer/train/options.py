@@ -12,7 +12,7 @@ class LossWeights:
 
     charbonnier: float = 1.0
     square: float = 0.5
-    decibels: float = 0.01
+    decibels: float = 0.003
     """Logarithm of each crop's squared error, that is its PSNR: a good picture spoilt weighs as much as a bad one
     mended."""
     ssim: float = 0.1
