@@ -64,7 +64,7 @@ class MakePairs:
     views: int = 16
     """Views of each scene; twice as many of real ones."""
     variants: tuple[str, ...] = ()
-    """Ways to make scenes smaller, all unless named: paper, global, random, merged, default."""
+    """Ways to make scenes smaller, all unless named: paper, amplified, global, random, merged, default."""
     drawn: int = 10
     """Compressions of each scene."""
     seed: int = 0

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from exgs_viewer.compress.guard import Pictures
+from exgs_viewer.compress.pruning import Pruning, prune
 from exgs_viewer.compress.scores import cached_measure, score
 from exgs_viewer.compress.select import rank
 from exgs_viewer.pipeline import Prepared, cut, fold, pictures, polish, prepare
-from exgs_viewer.render import Renderer, RenderOutput
+from exgs_viewer.render import Renderer, RenderOutput, Significance
 from exgs_viewer.restore.inpaint import InpaintRestorer
 from exgs_viewer.restore.painting import relative_depth
 from exgs_viewer.scene.camera import Camera, Size, Vector, fly, look
@@ -64,9 +65,14 @@ class Judged:
         self.cloud, self.views, self.renderer = cloud, tuple(views), renderer
 
     @cached_property
+    def seen(self) -> Significance:
+        """What the views saw of each Gaussian."""
+        return cached_measure(self.cloud, self.renderer, self.views)
+
+    @cached_property
     def significance(self) -> Tensor:
         """[N]. Equation 7."""
-        return score(self.cloud, cached_measure(self.cloud, self.renderer, self.views))
+        return score(self.cloud, self.seen)
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -86,6 +92,12 @@ Reduce = Callable[[Judged, CompressionSettings, np.random.Generator], GaussianCl
 def by_paper(judged: Judged, settings: CompressionSettings, random: np.random.Generator) -> GaussianCloud:
     """Equations 7 and 9: significance with a share for every voxel."""
     return cut(judged.cloud, settings, rank(judged.cloud, judged.significance, settings.voxel_size))
+
+
+def by_amplifying(judged: Judged, settings: CompressionSettings, random: np.random.Generator) -> GaussianCloud:
+    """The same, and equation 10: what is kept grows for what was dropped around it. The paper's whole UGC."""
+    order = rank(judged.cloud, judged.significance, settings.voxel_size)
+    return prune(Pruning.of(judged.cloud, judged.seen, judged.views, order), settings).cloud()
 
 
 def by_significance(judged: Judged, settings: CompressionSettings, random: np.random.Generator) -> GaussianCloud:
@@ -110,7 +122,8 @@ def by_default(judged: Judged, settings: CompressionSettings, random: np.random.
 
 
 VARIANTS: dict[str, tuple[Reduce, float]] = {
-    "paper": (by_paper, 0.6),
+    "paper": (by_paper, 0.3),
+    "amplified": (by_amplifying, 0.5),
     "global": (by_significance, 0.28),
     "random": (by_chance, 0.12),
     "merged": (by_merging, 0.4),
