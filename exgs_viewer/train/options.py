@@ -12,8 +12,8 @@ class LossWeights:
 
     charbonnier: float = 1.0
     square: float = 0.5
-    decibels: float = 0.003
-    """Logarithm of each crop's squared error, that is its PSNR: a good picture spoilt weighs as much as a bad one
+    relative: float = 0.1
+    """Each crop's squared error as a share of what it was before: a good picture spoilt weighs as much as a bad one
     mended."""
     ssim: float = 0.1
     gradient: float = 0.05

@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
 from exgs_viewer.train.features import Features
 from exgs_viewer.train.losses import batch_psnr, terms, total
-from exgs_viewer.train.options import AmplifierOptions, Options
+from exgs_viewer.train.options import AmplifierOptions, LossWeights, Options
 from exgs_viewer.train.state import Average, append_row, cut_rows, load_state, save_state
 from exgs_viewer.train.subject import merge_adapters, parameter_groups, subject
 from exgs_viewer.train.team import Team
@@ -94,7 +94,7 @@ class Run:
             latent, _ = self.painter.encode(clean(batch).frames)
             picture = 0.5 + self.painter.decode(latent)[:, :3]
         painted = Painted(picture.float(), latent.float())
-        found = terms(painted, batch.target, None)
+        found = terms(painted, torch.zeros_like(batch.target), batch.target, None)
         # Nothing else would keep the latent at the size that the noise schedule is made for.
         found["latent"] = (painted.latent.square().mean() - 1).square()
         return found, painted.picture.detach()
@@ -104,7 +104,7 @@ class Run:
             wanted = self._wanted_latent(batch)
             painted = self.painter(batch.frames)
         painted = Painted(painted.picture.float(), painted.latent.float())
-        found = terms(painted, batch.target, wanted.float())
+        found = terms(painted, batch.frames.color, batch.target, wanted.float())
         if self.features:
             found["features"] = self.features(painted.picture, batch.target)
         return found, painted.picture.detach()
@@ -180,7 +180,8 @@ def _tell(run: Run, rows: list[dict[str, float]], report: Report) -> None:
 
 
 def _row(run: Run, means: dict[str, float]) -> dict[str, float]:
-    names = ("loss", "charbonnier", "square", "ssim", "gradient", "latent", "features", "norm", "psnr_in", "psnr_out")
+    losses = tuple(field.name for field in fields(LossWeights))
+    names = ("loss", *losses, "norm", "psnr_in", "psnr_out")
     rate = rate_at(run.step - 1, run.options)
     return {"step": run.step, "seconds": run.seconds, "rate": rate, **{name: means.get(name, 0.0) for name in names}}
 
