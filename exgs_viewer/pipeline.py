@@ -219,6 +219,8 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
         )
     if settings.calibrate or settings.colors != "off" or settings.refine:
         steps += [("pruned", partial(_pruned, prepared, settings, kind)) for kind in SCORES]
+        if settings.amplify == "adaptive":
+            steps.append(("amplified", partial(_amplified, prepared, settings)))
     if settings.colors != "off":
         steps.append(("recoloured", colors))
     if settings.refine:
@@ -233,6 +235,12 @@ def _pruned(
     cloud = prepared.cloud
     best = score(cloud, prepared.seen, kind).topk(keep_count(len(cloud), settings.keep)).indices
     return amplified(cloud.with_sh_degree(settings.sh_degree).take(best.to(cloud.device)), settings)
+
+
+def _amplified(prepared: Prepared, settings: CompressionSettings, _: GaussianCloud, *__: object) -> GaussianCloud:
+    """Those that make up most of the picture, grown for what was dropped around them: of all prunings the best one."""
+    order = score(prepared.cloud, prepared.seen, "weight").argsort(descending=True)  # [N]
+    return prune(Pruning.of(prepared.cloud, prepared.seen, prepared.cameras, order), settings).cloud()
 
 
 def _taken(seen: Significance, index: Tensor) -> Significance:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from exgs_viewer import pipeline
+from exgs_viewer.compress.amplify import Growth
 from exgs_viewer.compress.guard import quality
+from exgs_viewer.compress.pruning import Pruned
 from exgs_viewer.compress.scores import score
 from exgs_viewer.render import open_renderer
 from exgs_viewer.restore import open_restorer
@@ -99,6 +101,16 @@ def test_nothing_is_worse_than_plain_pruning_by_any_score(whole, renderer):
     for kind in pipeline.SCORES:
         plain = pipeline.cut(whole.take(score(whole, prepared.seen, kind).argsort(descending=True)), settings)
         assert last.psnr >= quality(plain, renderer, known.exam) - 1e-4
+
+
+@pytest.mark.parametrize(("amplify", "stage"), [("adaptive", "amplified"), ("constant", "recoloured")])
+def test_pruning_that_grows_back_what_it_dropped_is_taken(whole, renderer, monkeypatch, amplify, stage):
+    flat = whole.with_sh_degree(0)
+    grown = Pruned(flat, Growth(torch.zeros_like(flat.scales), torch.zeros_like(flat.opacities)))
+    monkeypatch.setattr(pipeline, "prune", lambda *_: grown)  # nothing is missing from it
+    prepared = pipeline.prepare(whole, renderer, CAMERAS)
+    *_, last = pipeline.polish(prepared, CompressionSettings(keep=0.3, amplify=amplify), renderer)
+    assert last.name == stage
 
 
 def test_the_preset_of_the_paper_drops_and_changes_nothing(whole, renderer):
