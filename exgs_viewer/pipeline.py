@@ -26,11 +26,10 @@ from exgs_viewer.compress.refine import refine
 from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count, rank
 from exgs_viewer.render import Renderer, RenderOutput, Significance
-from exgs_viewer.restore import Hints, Restorer, Stale, never
 from exgs_viewer.scene.camera import Camera, Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import extent, scoring_views
-from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, quiet
+from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, quiet
 
 SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 """Every score that plain pruning may go by."""
@@ -250,21 +249,6 @@ def _taken(seen: Significance, index: Tensor) -> Significance:
 def _part(report: Report, start: float, length: float) -> Report:
     """Progress of a part of the work, told as that of the whole."""
     return lambda share, words: report(start + length * share, words)
-
-
-def restore(
-    output: RenderOutput,
-    restorer: Restorer,
-    settings: RestoreSettings,
-    stale: Stale = never,
-    retention: float | None = None,
-) -> Tensor | None:
-    """The repaired picture [H, W, 3] in [0, 1]; None if it went stale on the way.
-
-    `retention` is the share of the Gaussians that the picture was drawn of, where it is known.
-    """
-    hints = Hints(output.depth, retention)
-    return restorer.restore(output.color, output.alpha, settings, stale, output.background, hints)
 
 
 def picture(

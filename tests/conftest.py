@@ -8,7 +8,9 @@ from shutil import which
 
 import pytest
 import torch
+from torch import Tensor
 
+from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene.camera import Camera, look_at
 from exgs_viewer.scene.cloud import GaussianCloud
 
@@ -32,6 +34,11 @@ def random_cloud(n: int, seed: int = 0, sh_degree: int = 3) -> GaussianCloud:
         opacities=torch.rand(n, generator=generator),
         sh=sh,
     )
+
+
+def drawn(color: Tensor, alpha: Tensor, background: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> RenderOutput:
+    """A picture [H, W, 3] over `background`, as if a renderer had drawn it at distance 1 wherever `alpha` [H, W] is."""
+    return RenderOutput(color, alpha, (alpha > 0).to(alpha), background)
 
 
 @pytest.fixture

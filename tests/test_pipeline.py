@@ -154,9 +154,9 @@ def test_the_file_shows_what_was_compressed(whole, renderer):
 def test_the_restored_picture_covers_what_the_compressed_one_lacks(whole, renderer):
     kept = compressed(whole, renderer, keep=0.02)
     output = pipeline.picture(kept, CAMERAS[0], SIZE, renderer, RenderSettings())
-    restored = pipeline.restore(output, open_restorer("inpaint"), RestoreSettings())
+    restored = open_restorer("inpaint").restore(output, RestoreSettings())
     assert restored.shape == (120, 160, 3) and float(restored.min()) >= 0 and float(restored.max()) <= 1
-    assert torch.equal(pipeline.restore(output, open_restorer("inpaint"), RestoreSettings(strength=0.0)), output.color)
+    assert torch.equal(open_restorer("inpaint").restore(output, RestoreSettings(strength=0.0)), output.color)
 
 
 def test_a_rearranged_scene_merges_as_it_would_have_before(renderer, whole, tmp_path, monkeypatch):

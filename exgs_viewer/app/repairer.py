@@ -11,7 +11,6 @@ from exgs_viewer.app import work
 from exgs_viewer.app.stages import Stages
 from exgs_viewer.app.state import Frame, FrameRequest, Repaired, Repairs, ViewState
 from exgs_viewer.app.workers import LatestWorker, Notify, synchronise
-from exgs_viewer.pipeline import restore
 from exgs_viewer.restore import Restorer
 from exgs_viewer.settings import RestoreSettings
 
@@ -141,7 +140,7 @@ class Repairer:
         settings, fill = replace(request.settings, strength=1.0), None
         if settings.restorer != FILL and self._seconds.get(settings.restorer, LONG) >= LONG:
             self._fill = self._fill or self._stages.open_restorer(FILL)
-            fill = restore(request.output, self._fill, settings, stale, retention=request.retention)
+            fill = self._fill.restore(request.output, settings, stale, request.retention)
             if fill is None:
                 return None
             synchronise()
@@ -149,5 +148,5 @@ class Repairer:
             self._notify()
         restorer = self.open(settings)
         began = time.perf_counter()
-        picture = restore(request.output, restorer, settings, stale, retention=request.retention)
+        picture = restorer.restore(request.output, settings, stale, request.retention)
         return None if picture is None else Repaired(request.key, picture, time.perf_counter() - began, fill)

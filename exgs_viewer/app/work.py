@@ -12,7 +12,7 @@ from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_ke
 from exgs_viewer.app.stages import SizeModel, Stages
 from exgs_viewer.app.state import FrameRequest, Ranked, Reduced, Repaired, Saved
 from exgs_viewer.errors import BackendError, ExgsError
-from exgs_viewer.pipeline import Prepared, restore
+from exgs_viewer.pipeline import Prepared
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
 from exgs_viewer.scene import Scene, written_suffix
@@ -192,7 +192,7 @@ def capture(
         report(0.6, "Restoring")
         kept = request.compression.keep
         full = replace(settings, strength=1.0)
-        picture = restore(frame.outputs["restored"], tools.restorer(), full, retention=kept)
+        picture = tools.restorer().restore(frame.outputs["restored"], full, retention=kept)
         repaired = Repaired(repair_key(request, settings), picture, 0.0)
         request = replace(request, repaired=repaired, strength=settings.strength, fade=1.0)
         frame, _ = frames.draw(request)

@@ -136,7 +136,7 @@ def _painting(watch: Stopwatch, output: RenderOutput, plan: Plan) -> Iterator[Ro
 
 def _restored(watch: Stopwatch, name: str, output: RenderOutput, keep: float) -> Row:
     restorer, settings = open_restorer(name), RestoreSettings()
-    row = watch.row("restore", [lambda: pipeline.restore(output, restorer, settings, retention=keep)], keep)
+    row = watch.row("restore", [lambda: restorer.restore(output, settings, retention=keep)], keep)
     return replace(row, restorer=name)
 
 

@@ -219,7 +219,7 @@ class Render:
             return images.write_gray16_png(path, *_nearness(output))
         color = output.color
         if restorer is not None:
-            color = pipeline.restore(output, restorer, RestoreSettings(restorer=self.restore), retention=self.keep)
+            color = restorer.restore(output, RestoreSettings(restorer=self.restore), retention=self.keep)
         if self.mode == "trust":
             from exgs_viewer.app.compose import TRUST_TOP, trust
 

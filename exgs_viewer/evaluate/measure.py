@@ -130,7 +130,7 @@ class Measurer:
         if restorer == NO_RESTORER:
             return output.color
         settings = RestoreSettings(restorer=restorer)
-        return pipeline.restore(output, self.restorers[restorer], settings, retention=keep)
+        return self.restorers[restorer].restore(output, settings, retention=keep)
 
     def _compared(self, image: Tensor, reference: Reference) -> tuple[float, float, float | None, float]:
         """PSNR, SSIM, LPIPS and FLIP."""

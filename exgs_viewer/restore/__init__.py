@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
 
 from torch import Tensor
 
 from exgs_viewer.errors import WeightsError
+from exgs_viewer.render import RenderOutput
 from exgs_viewer.settings import RestoreSettings
 
 Stale = Callable[[], bool]
@@ -21,19 +21,6 @@ def never() -> bool:
     return False
 
 
-@dataclass(frozen=True, eq=False)
-class Hints:
-    """What else is known about a compressed picture; restorers do with less, a learned one does better with all."""
-
-    depth: Tensor | None = None
-    """[H, W] float32. As RenderOutput.depth."""
-    retention: float | None = None
-    """Share of the Gaussians that was kept, in (0, 1]; at 1 there is nothing to repair."""
-
-
-NO_HINTS = Hints()
-
-
 class Restorer(Protocol):
     """Repairs a rendered picture; holds its weights and nothing else."""
 
@@ -43,17 +30,12 @@ class Restorer(Protocol):
     """What the window calls its result, honest about what it is."""
 
     def restore(
-        self,
-        image: Tensor,
-        alpha: Tensor,
-        settings: RestoreSettings,
-        stale: Stale = never,
-        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        hints: Hints = NO_HINTS,
+        self, output: RenderOutput, settings: RestoreSettings, stale: Stale = never, retention: float | None = None
     ) -> Tensor | None:
-        """[H, W, 3] in [0, 1] and [H, W] in [0, 1] -> [H, W, 3] in [0, 1]; None if `stale()` became true on the way.
+        """The repaired picture [H, W, 3] in [0, 1], over the same background; None once `stale()` becomes true.
 
-        `background` is the display sRGB colour that `image` is composited over.
+        `retention` in (0, 1] is the share of the Gaussians that the picture was drawn of, where it is known; at 1
+        there is nothing to repair.
         """
         ...
 

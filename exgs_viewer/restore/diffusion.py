@@ -12,7 +12,8 @@ from torch import Tensor
 
 from exgs_viewer import networks
 from exgs_viewer.errors import WeightsError
-from exgs_viewer.restore import NO_HINTS, Hints, Stale, hub, never, weights
+from exgs_viewer.render import RenderOutput
+from exgs_viewer.restore import Stale, hub, never, weights
 from exgs_viewer.settings import RestoreSettings
 
 COVERED = 0.5
@@ -41,16 +42,11 @@ class InpaintingRestorer:
 
     @torch.no_grad()
     def restore(
-        self,
-        image: Tensor,
-        alpha: Tensor,
-        settings: RestoreSettings,
-        stale: Stale = never,
-        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        hints: Hints = NO_HINTS,
+        self, output: RenderOutput, settings: RestoreSettings, stale: Stale = never, retention: float | None = None
     ) -> Tensor | None:
-        """See Restorer. Covered pixels come back as they are; `background` and `hints` are of no use here."""
-        missing = (alpha < COVERED).to(image)
+        """See Restorer. Covered pixels come back as they are; depth and `retention` are of no use here."""
+        image = output.color
+        missing = (output.alpha < COVERED).to(image)
         if not missing.any() or settings.strength == 0:
             return image
         try:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from exgs_viewer import networks
 from exgs_viewer.errors import WeightsError
-from exgs_viewer.restore import NO_HINTS, Hints, Stale, hub, never, weights
+from exgs_viewer.render import RenderOutput
+from exgs_viewer.restore import Stale, hub, never, weights
 from exgs_viewer.restore.diffusion import quiet_transformers
 from exgs_viewer.restore.painter import TIMESTEP, UNet2DConditionModel, schedule
 from exgs_viewer.settings import RestoreSettings
@@ -48,16 +49,11 @@ class DifixRestorer:
 
     @torch.no_grad()
     def restore(
-        self,
-        image: Tensor,
-        alpha: Tensor,
-        settings: RestoreSettings,
-        stale: Stale = never,
-        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        hints: Hints = NO_HINTS,
+        self, output: RenderOutput, settings: RestoreSettings, stale: Stale = never, retention: float | None = None
     ) -> Tensor | None:
         """See Restorer. It looks at the colours alone."""
-        height, width = alpha.shape
+        image = output.color
+        height, width = image.shape[:2]
         like = next(self.unet.parameters())
         padded = F.pad(
             image.movedim(2, 0)[None], (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate"

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from exgs_viewer.restore import NO_HINTS, Hints, Stale, never
+from exgs_viewer.render import RenderOutput
+from exgs_viewer.restore import Stale, never
 from exgs_viewer.settings import RestoreSettings
 
 HEIGHT = 540
@@ -51,34 +52,36 @@ class InpaintRestorer:
     name = "inpaint"
     label = "Restored (push-pull fill)"
 
-    @torch.no_grad()
     def restore(
-        self,
-        image: Tensor,
-        alpha: Tensor,
-        settings: RestoreSettings,
-        stale: Stale = never,
-        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        hints: Hints = NO_HINTS,
+        self, output: RenderOutput, settings: RestoreSettings, stale: Stale = never, retention: float | None = None
     ) -> Tensor | None:
-        """See Restorer. Pixels with alpha 1, and pictures that are not peppered with holes, come back unchanged."""
-        coverage = pyramid(alpha[None, None])
-        added = settings.strength * missing_coverage(coverage)  # [1, 1, H, W]
-        if stale():
-            return None
-        if not added.any():
-            return image
-        behind = image.new_tensor(background)[:, None, None]
-        color = image.permute(2, 0, 1)[None]  # [1, 3, H, W]
-        fill = surroundings(color - (1 - coverage[0]) * behind, coverage, stale)
-        if fill is None:
-            return None
-        return (color + added * (fill - behind)).clamp(0, 1)[0].permute(1, 2, 0)
+        """See Restorer: `filled`."""
+        return filled(output, stale, settings.strength)
 
 
 def open() -> InpaintRestorer:
     """The push-pull fill works everywhere."""
     return InpaintRestorer()
+
+
+@torch.no_grad()
+def filled(output: RenderOutput, stale: Stale = never, strength: float = 1.0) -> Tensor | None:
+    """[H, W, 3] in [0, 1]: the picture with its holes closed; None if it went stale on the way.
+
+    Pixels with alpha 1, and pictures that are not peppered with holes, come back unchanged.
+    """
+    coverage = pyramid(output.alpha[None, None])
+    added = strength * missing_coverage(coverage)  # [1, 1, H, W]
+    if stale():
+        return None
+    if not added.any():
+        return output.color
+    behind = output.color.new_tensor(output.background)[:, None, None]
+    color = output.color.permute(2, 0, 1)[None]  # [1, 3, H, W]
+    fill = surroundings(color - (1 - coverage[0]) * behind, coverage, stale)
+    if fill is None:
+        return None
+    return (color + added * (fill - behind)).clamp(0, 1)[0].permute(1, 2, 0)
 
 
 def pyramid(alpha: Tensor) -> list[Tensor]:

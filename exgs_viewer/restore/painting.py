@@ -8,15 +8,16 @@ other, which bounds the memory.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from exgs_viewer.restore import NO_HINTS, Hints, Stale, never
-from exgs_viewer.restore.inpaint import InpaintRestorer
+from exgs_viewer.render import RenderOutput
+from exgs_viewer.restore import Stale, never
+from exgs_viewer.restore.inpaint import filled
 from exgs_viewer.settings import RestoreSettings
 
 if TYPE_CHECKING:  # diffusers takes two seconds to import; tables and tests of values need not wait for it.
@@ -45,24 +46,18 @@ class PainterRestorer:
 
     @torch.no_grad()
     def restore(
-        self,
-        image: Tensor,
-        alpha: Tensor,
-        settings: RestoreSettings,
-        stale: Stale = never,
-        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        hints: Hints = NO_HINTS,
+        self, output: RenderOutput, settings: RestoreSettings, stale: Stale = never, retention: float | None = None
     ) -> Tensor | None:
-        """See Restorer. Where the hints say that nothing was left out, the picture comes back as it is."""
-        if hints.retention == 1 or settings.strength == 0:
+        """See Restorer. Where nothing was left out, the picture comes back as it is."""
+        image = output.color
+        if retention == 1 or settings.strength == 0:
             return image
-        behind = image.new_tensor(background)
-        color = image - (1 - alpha[..., None]) * behind
-        fill = _filled(color, alpha, stale)
+        black = over_black(output)
+        fill = filled(black, stale)
         if fill is None:
             return None
-        shown = _filled(image, alpha, stale, background) if behind.any() else fill
-        decoded = None if shown is None else self._decoded(frames(color, fill, alpha, hints), stale)
+        shown = filled(output, stale) if any(output.background) else fill
+        decoded = None if shown is None else self._decoded(frames(black, fill, retention), stale)
         if decoded is None:
             return None
         restored = self._composed(decoded, image, shown, fill)
@@ -108,14 +103,19 @@ class PainterRestorer:
         return painter.decode(latent, skips)[0, :, :height, :width].to(whole.color)
 
 
-def frames(color: Tensor, fill: Tensor, alpha: Tensor, hints: Hints) -> Frames:
-    """One picture [H, W, 3] over black and what is known of it, as the network takes it."""
+def over_black(output: RenderOutput) -> RenderOutput:
+    """The same picture without its background."""
+    behind = output.color.new_tensor(output.background)
+    return replace(output, color=output.color - (1 - output.alpha[..., None]) * behind, background=(0.0, 0.0, 0.0))
+
+
+def frames(black: RenderOutput, fill: Tensor, retention: float | None) -> Frames:
+    """A picture over black, its `fill` [H, W, 3] and what else is known of it, as the network takes it."""
     from exgs_viewer.restore.painter import Frames
 
-    depth = (alpha > 0).to(alpha) / 2 if hints.depth is None else relative_depth(hints.depth)
-    retention = USUAL_RETENTION if hints.retention is None else hints.retention
-    pictures = (part.movedim(2, 0)[None] for part in (color, fill))
-    return Frames(*pictures, alpha[None, None], depth[None, None].to(alpha), color.new_tensor([retention]))
+    pictures = (part.movedim(2, 0)[None] for part in (black.color, fill))
+    kept = black.color.new_tensor([USUAL_RETENTION if retention is None else retention])
+    return Frames(*pictures, black.alpha[None, None], relative_depth(black.depth)[None, None].to(black.alpha), kept)
 
 
 def relative_depth(depth: Tensor) -> Tensor:
@@ -167,10 +167,3 @@ def _part(whole: Frames, window: tuple[slice, slice], like: Tensor) -> Frames:
 
     pictures = (cut(picture) for picture in (whole.color, whole.fill, whole.alpha, whole.depth))
     return Frames(*pictures, whole.retention.to(like.device))
-
-
-def _filled(
-    image: Tensor, alpha: Tensor, stale: Stale, background: tuple[float, float, float] = (0.0, 0.0, 0.0)
-) -> Tensor | None:
-    """The gated push-pull fill at full strength."""
-    return InpaintRestorer().restore(image, alpha, RestoreSettings(), stale, background)

@@ -31,13 +31,13 @@ from exgs_viewer.compress.scores import cached_measure, score
 from exgs_viewer.compress.select import rank
 from exgs_viewer.pipeline import Prepared, cut, fold, pictures, polish, prepare
 from exgs_viewer.render import Renderer, RenderOutput, Significance
-from exgs_viewer.restore.inpaint import InpaintRestorer
+from exgs_viewer.restore.inpaint import filled
 from exgs_viewer.restore.painting import relative_depth
 from exgs_viewer.scene.camera import Camera, Size, Vector, fly, look
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.float16 import frame_around, to_cloud, to_codes
 from exgs_viewer.scene.views import extent, scoring_views
-from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, quiet, write_atomically
+from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, quiet, write_atomically
 from exgs_viewer.train.sources import Source
 
 SIZE: Size = (640, 384)
@@ -242,11 +242,10 @@ def strayed(camera: Camera, size: float, up: Vector, random: np.random.Generator
 
 def _layers(camera: Camera, clouds: Sequence[GaussianCloud], plan: Plan, renderer: Renderer) -> dict[str, Tensor]:
     """One view of each of the clouds, uint8 [K, H, W, 3] and [K, H, W]."""
-    fill, layers = InpaintRestorer(), []
+    layers = []
     for cloud in clouds:
         output = renderer.render(cloud, camera, plan.size, RenderSettings())
-        filled = fill.restore(output.color, output.alpha, RestoreSettings())
-        layers.append((output.color, filled, output.alpha, relative_depth(output.depth)))
+        layers.append((output.color, filled(output), output.alpha, relative_depth(output.depth)))
     columns = (_levels(torch.stack(column)) for column in zip(*layers, strict=True))
     return dict(zip(("color", "fill", "alpha", "depth"), columns, strict=True))
 

@@ -118,8 +118,8 @@ class FakeRestorer:
     gate: threading.Event | None = None
     entered: threading.Event = field(default_factory=threading.Event)
 
-    def restore(self, image, alpha, settings, stale=lambda: False, background=(0, 0, 0), hints=None):
-        self.given.append(image)
+    def restore(self, output, settings, stale=lambda: False, retention=None):
+        self.given.append((output, retention))
         self.entered.set()
         if self.gate is not None:
             assert self.gate.wait(20)
@@ -127,7 +127,7 @@ class FakeRestorer:
             return None
         if self.error is not None:
             raise self.error
-        result = image.clone()
+        result = output.color.clone()
         result[..., 2] = settings.strength * self.blue
         return result
 

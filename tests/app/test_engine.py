@@ -187,7 +187,8 @@ def test_restoration_is_shown_once_it_is_done(stand, view):
     events = stand.rest(replace(view, restoring=True))
     frame = of(events, FrameRestored)[-1].frame
     assert frame.sides == ("restored",) and frame.pixels[0, 0, 2] == 1.0
-    assert len(stand.restorer.given) == 1
+    [(_, retention)] = stand.restorer.given
+    assert retention == view.compression.keep
     plain = of(events, FrameReady)[0].frame
     assert plain.sides == ("compressed",), "until it is done the pane says what it shows"
 

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from exgs_viewer.errors import WeightsError
-from exgs_viewer.pipeline import cut, restore
+from exgs_viewer.pipeline import cut
 from exgs_viewer.render import open_renderer
 from exgs_viewer.restore import open_restorer
 from exgs_viewer.restore.inpaint import InpaintRestorer
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.camera import read_cameras
 from exgs_viewer.settings import CompressionSettings, RenderSettings, RestoreSettings
-from tests.conftest import random_cloud
+from tests.conftest import drawn, random_cloud
 
 FILL = InpaintRestorer()
 FULL = RestoreSettings()
@@ -46,21 +46,21 @@ def psnr(first: Tensor, second: Tensor) -> float:
 
 def test_a_picture_without_holes_comes_back_bit_by_bit():
     image = gradient(90, 160)
-    assert torch.equal(FILL.restore(image, torch.ones(90, 160), FULL), image)
+    assert torch.equal(FILL.restore(drawn(image, torch.ones(90, 160)), FULL), image)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.6])
 def test_the_holes_of_a_thinned_room_are_filled_with_their_surroundings(share):
     whole, alpha = gradient(135, 240), specks(135, 240, share)
     torn = whole * alpha[..., None]
-    restored = FILL.restore(torn, alpha, FULL)
+    restored = FILL.restore(drawn(torn, alpha), FULL)
     assert psnr(restored, whole) > max(30, psnr(torn, whole) + 10)
     assert torch.equal(restored[alpha == 1], torn[alpha == 1])
 
 
 def test_half_covered_holes_get_only_the_missing_half():
     whole, alpha = gradient(135, 240), 0.5 + 0.5 * specks(135, 240, 0.3)
-    restored = FILL.restore(whole * alpha[..., None], alpha, FULL)
+    restored = FILL.restore(drawn(whole * alpha[..., None], alpha), FULL)
     assert psnr(restored, whole) > 35
 
 
@@ -68,14 +68,14 @@ def test_half_covered_holes_get_only_the_missing_half():
 def test_an_uncut_object_on_an_open_background_comes_back_bit_by_bit(size):
     alpha = disc(*size, radius=size[0] / 3)
     image = gradient(*size) * alpha[..., None]
-    assert torch.equal(FILL.restore(image, alpha, FULL), image)
+    assert torch.equal(FILL.restore(drawn(image, alpha), FULL), image)
 
 
 def test_a_thinned_object_is_filled_but_not_smeared_over_the_open_background():
     outline = disc(540, 960, radius=150)
     alpha, whole = outline * specks(540, 960, 0.4), gradient(540, 960) * outline[..., None]
     torn = gradient(540, 960) * alpha[..., None]
-    restored = FILL.restore(torn, alpha, FULL)
+    restored = FILL.restore(drawn(torn, alpha), FULL)
     assert psnr(restored, whole) > psnr(torn, whole) + 10
     assert restored[disc(540, 960, radius=150 + 16) == 0].max() < 1e-3
     assert restored[disc(540, 960, radius=150 + 48) == 0].max() == 0
@@ -85,16 +85,16 @@ def test_two_objects_are_not_joined_across_a_wide_gap():
     alpha = torch.zeros(540, 960)
     alpha[200:340, 200:400] = alpha[200:340, 520:720] = 1
     alpha = alpha * specks(540, 960, 0.4)
-    restored = FILL.restore(gradient(540, 960) * alpha[..., None], alpha, FULL)
+    restored = FILL.restore(drawn(gradient(540, 960) * alpha[..., None], alpha), FULL)
     assert restored[:, 416:504].max() == 0 and restored[210:330, 210:390].min() > 0.05
 
 
 def test_the_background_behind_the_picture_is_taken_out_of_the_fill():
     whole, alpha = gradient(135, 240), specks(135, 240, 0.2)
     white = whole * alpha[..., None] + (1 - alpha)[..., None]
-    restored = FILL.restore(white, alpha, FULL, background=(1.0, 1.0, 1.0))
+    restored = FILL.restore(drawn(white, alpha, (1.0, 1.0, 1.0)), FULL)
     assert psnr(restored, whole) > 30
-    open_sky = FILL.restore(torch.ones(135, 240, 3), torch.zeros(135, 240), FULL, background=(1.0, 1.0, 1.0))
+    open_sky = FILL.restore(drawn(torch.ones(135, 240, 3), torch.zeros(135, 240), (1.0, 1.0, 1.0)), FULL)
     assert torch.equal(open_sky, torch.ones(135, 240, 3))
 
 
@@ -106,7 +106,7 @@ def test_a_thinned_cloud_is_restored_alike_before_any_background(backend, camera
         open_renderer(backend).render(cloud, camera, (120, 80), RenderSettings(background=color))
         for color in ((0.0, 0.0, 0.0), (0.2, 0.4, 0.6))
     ]
-    black, colored = (restore(each, open_restorer("inpaint"), settings) for each in over)
+    black, colored = (open_restorer("inpaint").restore(each, settings) for each in over)
     shown = (colored - black)[..., 2] / 0.6  # share of the background that is left
     assert shown.max() > 0.99 and (shown <= 1 - over[0].alpha + 1e-3).all()
     assert (shown < 0.9 * (1 - over[0].alpha) - 0.05).any()
@@ -115,7 +115,7 @@ def test_a_thinned_cloud_is_restored_alike_before_any_background(backend, camera
 def test_strength_blends_between_the_picture_and_its_restoration():
     whole, alpha = gradient(135, 240), specks(135, 240, 0.2)
     torn = whole * alpha[..., None]
-    none, half, full = (FILL.restore(torn, alpha, RestoreSettings(strength=share)) for share in (0.0, 0.5, 1.0))
+    none, half, full = (FILL.restore(drawn(torn, alpha), RestoreSettings(strength=share)) for share in (0.0, 0.5, 1.0))
     assert torch.equal(none, torn)
     assert_close(half, (torn + full) / 2, rtol=0, atol=1e-6)
     assert not torch.equal(full, torn)
@@ -124,12 +124,12 @@ def test_strength_blends_between_the_picture_and_its_restoration():
 def test_a_stale_request_ends_on_the_way():
     image, alpha = gradient(135, 240), specks(135, 240, 0.3)
     asked = []
-    assert FILL.restore(image, alpha, FULL, lambda: bool(asked.append(1))) is not None
+    assert FILL.restore(drawn(image, alpha), FULL, lambda: bool(asked.append(1))) is not None
     questions = len(asked)
     assert questions > 8
     for patience in (0, 1, questions // 2, questions - 1):
         asked.clear()
-        assert FILL.restore(image, alpha, FULL, lambda p=patience: asked.append(1) or len(asked) > p) is None
+        assert FILL.restore(drawn(image, alpha), FULL, lambda p=patience: asked.append(1) or len(asked) > p) is None
         assert len(asked) == patience + 1
 
 
@@ -139,7 +139,7 @@ def test_any_size_gives_a_picture_and_leaves_covered_pixels_and_inputs_alone(hei
     alpha = specks(height, width, share, seed)
     image = gradient(height, width) * alpha[..., None]
     given_image, given_alpha = image.clone(), alpha.clone()
-    restored = FILL.restore(image, alpha, FULL)
+    restored = FILL.restore(drawn(image, alpha), FULL)
     assert restored.shape == image.shape and restored.isfinite().all()
     assert restored.min() >= 0 and restored.max() <= 1
     assert torch.equal(restored[alpha == 1], image[alpha == 1])
@@ -149,16 +149,16 @@ def test_any_size_gives_a_picture_and_leaves_covered_pixels_and_inputs_alone(hei
 def test_a_mirrored_picture_is_restored_mirrored():
     image, alpha = gradient(128, 256), specks(128, 256, 0.3)
     torn = image * alpha[..., None]
-    mirrored = FILL.restore(torn.flip(1), alpha.flip(1), FULL)
-    assert_close(mirrored.flip(1), FILL.restore(torn, alpha, FULL), rtol=0, atol=1e-5)
+    mirrored = FILL.restore(drawn(torn.flip(1), alpha.flip(1)), FULL)
+    assert_close(mirrored.flip(1), FILL.restore(drawn(torn, alpha), FULL), rtol=0, atol=1e-5)
 
 
 def test_a_narrow_pane_is_filled_like_the_picture_it_shows_a_part_of():
     """Side by side, a pane keeps its height and so the size of its splats and holes."""
     whole, alpha = gradient(1080, 1440), specks(270, 360, 0.2).repeat_interleave(4, 0).repeat_interleave(4, 1)
     torn, middle = whole * alpha[..., None], slice(540, 900)
-    wide = FILL.restore(torn, alpha, FULL)[:, middle]
-    narrow = FILL.restore(torn[:, middle], alpha[:, middle], FULL)
+    wide = FILL.restore(drawn(torn, alpha), FULL)[:, middle]
+    narrow = FILL.restore(drawn(torn[:, middle], alpha[:, middle]), FULL)
     assert psnr(narrow, whole[:, middle]) > psnr(wide, whole[:, middle]) - 1 > psnr(torn, whole) + 10
 
 
@@ -178,13 +178,13 @@ def test_a_compressed_real_room_comes_nearer_to_the_uncut_one(scenes):
     for keep, least in ((0.03, 1.0), (0.1, 0.2), (1.0, 0.0)):
         gains = []
         for camera in (cameras[0], cameras[2], cameras[4], cameras[8]):
-            uncut, drawn = (
+            uncut, thinned = (
                 renderer.render(each, camera, (480, 270), RenderSettings())
                 for each in (ranked, cut(ranked, CompressionSettings(keep=keep)))
             )
-            restored = FILL.restore(drawn.color, drawn.alpha, FULL)
+            restored = FILL.restore(thinned, FULL)
             assert keep < 1 or torch.equal(restored, uncut.color)
-            gains.append(psnr(restored, uncut.color) - psnr(drawn.color, uncut.color) if keep < 1 else 0.0)
+            gains.append(psnr(restored, uncut.color) - psnr(thinned.color, uncut.color) if keep < 1 else 0.0)
         assert min(gains) >= -0.05 and sum(gains) / len(gains) >= least
 
 
@@ -192,5 +192,5 @@ def test_a_compressed_real_room_comes_nearer_to_the_uncut_one(scenes):
 def test_an_uncut_real_object_comes_back_bit_by_bit(scenes):
     cloud = open_scene(scenes / "statues" / "angel.sog").cloud
     for camera in read_cameras(scenes / "cameras" / "statue_angel.json")[:4]:
-        drawn = open_renderer("cpu").render(cloud, camera, (960, 540), RenderSettings())
-        assert torch.equal(FILL.restore(drawn.color, drawn.alpha, FULL), drawn.color)
+        output = open_renderer("cpu").render(cloud, camera, (960, 540), RenderSettings())
+        assert torch.equal(FILL.restore(output, FULL), output.color)

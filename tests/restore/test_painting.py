@@ -11,21 +11,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from exgs_viewer import networks, pipeline
+from exgs_viewer import networks
 from exgs_viewer.errors import WeightsError
-from exgs_viewer.render import open_renderer
-from exgs_viewer.restore import RESTORERS, Hints, open_restorer
+from exgs_viewer.restore import RESTORERS, open_restorer
 from exgs_viewer.restore.inpaint import InpaintRestorer
 from exgs_viewer.restore.painter import FILL_AT_FIRST
 from exgs_viewer.restore.painting import OVERLAP, TILE, PainterRestorer, fade, tiles
 from exgs_viewer.restore.painting import frames as as_frames
 from exgs_viewer.restore.weights import CONFIG, WEIGHTS, load_painter, write_painter
-from exgs_viewer.settings import RenderSettings, RestoreSettings
-from tests.conftest import random_cloud
+from exgs_viewer.settings import RestoreSettings
+from tests.conftest import drawn
 from tests.restore.test_painter import SMALL, frames, painter, stirred
 
 FULL = RestoreSettings(restorer="lite")
-HINTS = Hints(retention=0.1)
+KEPT = 0.1
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +42,7 @@ def torn(height: int, width: int, seed: int = 0):
 
 def at_first(image, alpha, background=(0.0, 0.0, 0.0)):
     """What an untrained painter makes of it: nothing but its share of the push-pull fill."""
-    fill = InpaintRestorer().restore(image, alpha, FULL, background=background)
+    fill = InpaintRestorer().restore(drawn(image, alpha, background), FULL)
     return torch.lerp(image, fill, torch.tensor(FILL_AT_FIRST).sigmoid())
 
 
@@ -52,24 +51,24 @@ def test_an_untrained_painter_is_its_share_of_the_push_pull_fill(background):
     image, alpha = torn(90, 130)
     image = image + (1 - alpha[..., None]) * torch.tensor(background)
     restored = PainterRestorer(painter(SMALL), "lite", "").restore(
-        image, alpha, FULL, background=background, hints=HINTS
+        drawn(image, alpha, background), FULL, retention=KEPT
     )
     assert_close(restored, at_first(image, alpha, background), rtol=0, atol=1e-6)
 
 
 def test_a_picture_of_everything_comes_back_bit_by_bit(lite):
     image, alpha = torn(64, 64)
-    assert torch.equal(lite.restore(image, alpha, FULL, hints=Hints(retention=1.0)), image)
-    assert not torch.equal(lite.restore(image, alpha, FULL, hints=Hints(retention=0.99)), image)
+    assert torch.equal(lite.restore(drawn(image, alpha), FULL, retention=1.0), image)
+    assert not torch.equal(lite.restore(drawn(image, alpha), FULL, retention=0.99), image)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 40), (64, 96), (65, 31)])
 def test_any_size_gives_a_picture_and_leaves_the_inputs_alone(lite, size):
     image, alpha = torn(*size)
     before = image.clone(), alpha.clone()
-    restored = lite.restore(image, alpha, FULL, hints=HINTS)
+    restored = lite.restore(drawn(image, alpha), FULL, retention=KEPT)
     assert restored.shape == image.shape and restored.min() >= 0 and restored.max() <= 1
-    assert torch.equal(restored, lite.restore(image, alpha, FULL, hints=HINTS))
+    assert torch.equal(restored, lite.restore(drawn(image, alpha), FULL, retention=KEPT))
     assert torch.equal(image, before[0]) and torch.equal(alpha, before[1])
 
 
@@ -80,8 +79,9 @@ def test_a_wider_window_does_not_shift_the_lattice(monkeypatch):
     torch.nn.init.normal_(network.vae.decoder.layers[-1].weight, std=0.01)
     monkeypatch.setattr(network, "denoise", lambda latent, frames: latent)  # GroupNorm and attention see everything
     restorer = PainterRestorer(network, "lite", "")
-    whole = restorer._decoded(as_frames(image, image, alpha, HINTS), lambda: False)
-    part = restorer._decoded(as_frames(image[:, :192], image[:, :192], alpha[:, :192], HINTS), lambda: False)
+    whole = restorer._decoded(as_frames(drawn(image, alpha), image, KEPT), lambda: False)
+    image, alpha = image[:, :192], alpha[:, :192]
+    part = restorer._decoded(as_frames(drawn(image, alpha), image, KEPT), lambda: False)
     assert_close(whole[..., :96], part[..., :96], rtol=0, atol=1e-5)
     assert whole[:3, :, :96].abs().max() > 1e-3
 
@@ -89,7 +89,7 @@ def test_a_wider_window_does_not_shift_the_lattice(monkeypatch):
 def test_strength_blends_between_the_picture_and_its_restoration(lite):
     image, alpha = torn(64, 96)
     none, half, full = (
-        lite.restore(image, alpha, replace(FULL, strength=share), hints=HINTS) for share in (0.0, 0.5, 1.0)
+        lite.restore(drawn(image, alpha), replace(FULL, strength=share), retention=KEPT) for share in (0.0, 0.5, 1.0)
     )
     assert torch.equal(none, image)
     inside = (full > 0) & (full < 1)  # elsewhere it was clamped
@@ -98,10 +98,11 @@ def test_strength_blends_between_the_picture_and_its_restoration(lite):
 
 def test_depth_and_retention_reach_the_painter(lite):
     image, alpha = torn(64, 96)
-    plain = lite.restore(image, alpha, FULL, hints=HINTS)
-    assert not torch.equal(plain, lite.restore(image, alpha, FULL, hints=Hints(retention=0.02)))
-    deep = torch.linspace(1, 9, 96).expand(64, 96)
-    assert not torch.equal(plain, lite.restore(image, alpha, FULL, hints=Hints(deep, 0.1)))
+    output = drawn(image, alpha)
+    plain = lite.restore(output, FULL, retention=KEPT)
+    assert not torch.equal(plain, lite.restore(output, FULL, retention=0.02))
+    deep = replace(output, depth=torch.linspace(1, 9, 96).expand(64, 96))
+    assert not torch.equal(plain, lite.restore(deep, FULL, retention=KEPT))
 
 
 def test_the_background_is_none_of_the_painter_s_business(lite):
@@ -110,13 +111,13 @@ def test_the_background_is_none_of_the_painter_s_business(lite):
     blue = (0.1, 0.2, 0.6)
     over_blue = whole + (1 - alpha[..., None]) * torch.tensor(blue)
     fill = InpaintRestorer()
-    black, filled = lite.restore(whole, alpha, FULL, hints=HINTS), fill.restore(whole, alpha, FULL)
-    decoded = lite._decoded(as_frames(whole, filled, alpha, HINTS), lambda: False).movedim(0, 2)
+    black, filled = lite.restore(drawn(whole, alpha), FULL, retention=KEPT), fill.restore(drawn(whole, alpha), FULL)
+    decoded = lite._decoded(as_frames(drawn(whole, alpha), filled, KEPT), lambda: False).movedim(0, 2)
     share, added = decoded[..., 3:].sigmoid(), decoded[..., :3]
     assert share.std() > 1e-3 and added.std() > 1e-3
     assert_close(black, (torch.lerp(whole, filled, share) + added).clamp(0, 1), rtol=0, atol=1e-5)
-    colored = lite.restore(over_blue, alpha, FULL, background=blue, hints=HINTS)
-    blue_filled = fill.restore(over_blue, alpha, FULL, background=blue)
+    colored = lite.restore(drawn(over_blue, alpha, blue), FULL, retention=KEPT)
+    blue_filled = fill.restore(drawn(over_blue, alpha, blue), FULL)
     expected = torch.lerp(over_blue, blue_filled, share) + added
     assert_close(colored, expected.clamp(0, 1), rtol=0, atol=1e-4)
 
@@ -124,11 +125,11 @@ def test_the_background_is_none_of_the_painter_s_business(lite):
 def test_a_stale_request_ends_between_any_two_parts(lite):
     image, alpha = torn(64, 96)
     asked = []
-    assert lite.restore(image, alpha, FULL, lambda: bool(asked.append(1)), hints=HINTS) is not None
+    assert lite.restore(drawn(image, alpha), FULL, lambda: bool(asked.append(1)), retention=KEPT) is not None
     questions = len(asked)
     for patience in (0, questions - 3, questions - 2, questions - 1):
         asked.clear()
-        assert lite.restore(image, alpha, FULL, lambda p=patience: asked.append(1) or len(asked) > p) is None
+        assert lite.restore(drawn(image, alpha), FULL, lambda p=patience: asked.append(1) or len(asked) > p) is None
         assert len(asked) == patience + 1
 
 
@@ -155,21 +156,8 @@ def test_neighbouring_tiles_overlap_enough():
 def test_tiles_meet_without_a_seam():
     """An untrained painter takes the same share of the fill everywhere, and so must the blend of its tiles."""
     image, alpha = torn(40, TILE + 200)
-    restored = PainterRestorer(painter(SMALL), "lite", "").restore(image, alpha, FULL, hints=HINTS)
+    restored = PainterRestorer(painter(SMALL), "lite", "").restore(drawn(image, alpha), FULL, retention=KEPT)
     assert_close(restored, at_first(image, alpha), rtol=0, atol=1e-5)
-
-
-def test_the_pipeline_tells_what_is_known(camera):
-    heard = {}
-
-    class Listener:
-        def restore(self, image, alpha, settings, stale, background, hints):
-            heard["hints"] = hints
-            return image
-
-    output = open_renderer("reference").render(random_cloud(20), camera, (16, 8), RenderSettings())
-    pipeline.restore(output, Listener(), FULL, retention=0.2)
-    assert heard["hints"].retention == 0.2 and heard["hints"].depth is output.depth
 
 
 def test_weights_come_back_to_half_precision(tmp_path):
@@ -242,4 +230,4 @@ def test_the_user_s_own_weights_come_first(tmp_path, monkeypatch):
     restorer = open_restorer("lite")
     assert restorer.name == "lite" and "lite" in restorer.label and set(RESTORERS) == {"inpaint", "lite", "sd-turbo"}
     image, alpha = torn(64, 64)
-    assert_close(restorer.restore(image, alpha, FULL, hints=HINTS), at_first(image, alpha), rtol=0, atol=1e-6)
+    assert_close(restorer.restore(drawn(image, alpha), FULL, retention=KEPT), at_first(image, alpha), rtol=0, atol=1e-6)

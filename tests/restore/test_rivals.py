@@ -17,6 +17,7 @@ from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore import RIVALS, diffusion, open_restorer, weights
 from exgs_viewer.restore.difix import LORA_ALPHA, PROMPT, load_autoencoder
 from exgs_viewer.settings import RestoreSettings
+from tests.conftest import drawn
 from tests.restore.test_painting import torn
 
 MODEL = "diffusion_pytorch_model.safetensors"
@@ -138,13 +139,13 @@ def test_an_inpainting_model_paints_what_is_not_covered_and_nothing_else(name, i
     restorer = open_restorer(name)
     assert restorer.name == name and restorer.label
     image, alpha = torn(50, 70)
-    restored = restorer.restore(image, alpha, FULL)
+    restored = restorer.restore(drawn(image, alpha), FULL)
     assert restored.shape == image.shape and restored.min() >= 0 and restored.max() <= 1
     assert torch.equal(restored[alpha == 1], image[alpha == 1])
     assert (restored[alpha == 0] - image[alpha == 0]).abs().max() > 0.05
-    assert torch.equal(restorer.restore(image, alpha, FULL), restored), "the same noise every time"
-    assert torch.equal(restorer.restore(image, torch.ones_like(alpha), FULL), image)
-    assert restorer.restore(image, alpha, FULL, stale=lambda: True) is None
+    assert torch.equal(restorer.restore(drawn(image, alpha), FULL), restored), "the same noise every time"
+    assert torch.equal(restorer.restore(drawn(image, torch.ones_like(alpha)), FULL), image)
+    assert restorer.restore(drawn(image, alpha), FULL, stale=lambda: True) is None
 
 
 def test_difix_is_what_its_parts_make_of_a_picture(difix, tmp_path):
@@ -155,7 +156,7 @@ def test_difix_is_what_its_parts_make_of_a_picture(difix, tmp_path):
     save_file(silent, tmp_path / "difix" / "vae" / MODEL)
     restorer = open_restorer("difix")
     image, alpha = torn(64, 128)
-    restored = restorer.restore(image, alpha, FULL)
+    restored = restorer.restore(drawn(image, alpha), FULL)
     with torch.no_grad():
         picture = 2 * image.movedim(2, 0)[None] - 1
         latent = restorer.vae.encode(picture).latent_dist.mode() * restorer.vae.config.scaling_factor
@@ -173,10 +174,10 @@ def test_the_skips_carry_and_the_changes_of_low_rank_count(difix, tmp_path):
     shutil.copytree(difix, tmp_path / "difix")
     file = tmp_path / "difix" / "vae" / MODEL
     image, alpha = torn(64, 64)
-    whole, tensors = open_restorer("difix").restore(image, alpha, FULL), load_file(file)
+    whole, tensors = open_restorer("difix").restore(drawn(image, alpha), FULL), load_file(file)
     for part in (".skip_conv_", ".lora_B."):
         save_file({name: value * (part not in name) for name, value in tensors.items()}, file)
-        assert not torch.allclose(open_restorer("difix").restore(image, alpha, FULL), whole, atol=1e-4)
+        assert not torch.allclose(open_restorer("difix").restore(drawn(image, alpha), FULL), whole, atol=1e-4)
     vae, _ = load_autoencoder(difix / "vae")
     layer = "decoder.conv_in"
     down, up = (tensors[f"{layer}.lora_{which}.vae_skip.weight"] for which in "AB")
@@ -190,9 +191,9 @@ def test_difix_takes_any_size_and_stops_when_stale(difix, tmp_path, size):
     restorer = open_restorer("difix")
     assert restorer.prompt.shape == (1, TOKENS, WIDTH) and PROMPT
     image, alpha = torn(*size)
-    assert restorer.restore(image, alpha, FULL).shape == image.shape
-    assert torch.equal(restorer.restore(image, alpha, RestoreSettings(strength=0.0)), image)
-    assert restorer.restore(image, alpha, FULL, stale=lambda: True) is None
+    assert restorer.restore(drawn(image, alpha), FULL).shape == image.shape
+    assert torch.equal(restorer.restore(drawn(image, alpha), RestoreSettings(strength=0.0)), image)
+    assert restorer.restore(drawn(image, alpha), FULL, stale=lambda: True) is None
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -17,8 +17,9 @@ from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore import open_restorer, sd_turbo
 from exgs_viewer.restore.sd_turbo import find_base, load_base
 from exgs_viewer.restore.weights import write_painter
+from tests.conftest import drawn
 from tests.restore.test_painter import TINY_TURBO, frames, painter
-from tests.restore.test_painting import FULL, HINTS, torn
+from tests.restore.test_painting import FULL, KEPT, torn
 
 MODEL = "diffusion_pytorch_model"
 
@@ -112,7 +113,7 @@ def test_base_weights_are_labelled_and_a_painter_is_preferred(tmp_path, monkeypa
     base = open_restorer("sd-turbo")
     assert base.name == "sd-turbo" and "not fine-tuned" in base.label
     image, alpha = torn(40, 70)
-    restored = base.restore(image, alpha, FULL, hints=HINTS)
+    restored = base.restore(drawn(image, alpha), FULL, retention=KEPT)
     assert restored.shape == image.shape and restored.isfinite().all() and not torch.equal(restored, image)
     write_painter(tmp_path / "sd-turbo", painter(replace(TINY_TURBO)), {})
     assert "not fine-tuned" not in open_restorer("sd-turbo").label
