@@ -27,8 +27,8 @@ from exgs_viewer.render import Renderer
 from exgs_viewer.settings import RenderSettings, Report, quiet
 from exgs_viewer.train.lessons import Lesson, Lessons
 from exgs_viewer.train.options import AmplifierOptions
-from exgs_viewer.train.painter import CURVE, JUDGED, STATE, asked_to_end, rate_at
-from exgs_viewer.train.state import Average, append_row, cut_rows, load_state, save_state
+from exgs_viewer.train.schedule import asked_to_end, rate_at
+from exgs_viewer.train.state import CURVE, JUDGED, STATE, Average, append_row, cut_rows, load_state, save_state
 
 FLOOR = 1e-7
 """Squared error that counts as none: 70 dB."""

@@ -23,39 +23,55 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to train."""
+class Schedule:
+    """How long to train, how fast, and how often to look: the same for everything that is trained."""
 
+    steps: int
+    """Optimiser steps in all. A resumed run may name another number."""
+    rate: float
+    """Learning rate on the plateau between warm-up and the cosine of the last part."""
+    warm_up: int
+    """Steps in which the rate rises from 0."""
+    plateau: float
+    """Share of the steps after which the rate begins to fall."""
+    decay: float
+    """Of the weights' average, which is what ships."""
+    weight_decay: float
+    """How much AdamW shrinks the weights, as a share of the rate."""
+    save_every: float
+    """Seconds between two writings of the state."""
+    tell_every: int
+    """Steps that one line of the curve is the mean of."""
+    judge_every: int
+    """Steps between two looks at what is held out."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Options(Schedule):
+    """How to train a painter."""
+
+    steps: int = 60_000
+    rate: float = 6e-4
+    warm_up: int = 500
+    plateau: float = 0.55
+    decay: float = 0.999
+    weight_decay: float = 1e-2
+    save_every: float = 240.0
+    tell_every: int = 50
+    judge_every: int = 1000
     preset: str = "lite"
     """Architecture: lite is trained from nothing."""
-    steps: int = 60_000
-    """Optimiser steps in all. A resumed run may name another number."""
     batch: int = 8
     """Crops in a step; fewer where they are larger."""
     crop: int = 128
     """Pixels along a crop's side; twice that in the last third, since attention needs to see around."""
-    rate: float = 6e-4
-    """Learning rate on the plateau between warm-up and the cosine of the last part."""
-    warm_up: int = 500
-    """Steps in which the rate rises from 0."""
-    plateau: float = 0.55
-    """Share of the steps after which the rate begins to fall."""
     autoencode: int = 3000
     """Steps that teach encoder and decoder alone, with uncut pictures."""
-    decay: float = 0.999
-    """Of the weights' average, which is what ships."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    weight_decay: float = 1e-2
-    seed: int = 0
     threads: int = 0
     """CPU threads; 0 takes all cores."""
-    save_every: float = 240.0
-    """Seconds between two writings of the state."""
-    tell_every: int = 50
-    """Steps that one line of the curve is the mean of."""
-    judge_every: int = 1000
-    """Steps between two validations."""
     judged: int = 64
     """Crops that are judged."""
     squeezenet: Path | None = None
@@ -64,28 +80,17 @@ class Options:
 
 
 @dataclass(frozen=True)
-class AmplifierOptions:
-    """How to train an amplifier."""
+class AmplifierOptions(Schedule):
+    """How to train an amplifier: held-out views gain little after some hundred steps."""
 
     steps: int = 1000
-    """Optimiser steps in all; held-out views gain little after some hundred. A resumed run may name another number."""
+    rate: float = 4e-3
+    warm_up: int = 50
+    plateau: float = 0.3
+    decay: float = 0.99
+    weight_decay: float = 1e-3
+    save_every: float = 120.0
+    tell_every: int = 20
+    judge_every: int = 250
     batch: int = 2
     """Pictures in a step, of different scenes."""
-    rate: float = 4e-3
-    """Learning rate on the plateau between warm-up and the cosine of the last part."""
-    warm_up: int = 50
-    """Steps in which the rate rises from 0."""
-    plateau: float = 0.3
-    """Share of the steps after which the rate begins to fall."""
-    decay: float = 0.99
-    """Of the weights' average, which is what ships."""
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    weight_decay: float = 1e-3
-    seed: int = 0
-    save_every: float = 120.0
-    """Seconds between two writings of the state."""
-    tell_every: int = 20
-    """Steps that one line of the curve is the mean of."""
-    judge_every: int = 250
-    """Steps between two looks at the held-out views."""

@@ -12,11 +12,8 @@ the uninterrupted one would have gone.
 from __future__ import annotations
 
 import copy
-import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -32,13 +29,12 @@ from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
 from exgs_viewer.train.features import Features
 from exgs_viewer.train.losses import batch_psnr, terms, total
-from exgs_viewer.train.options import AmplifierOptions, LossWeights, Options
-from exgs_viewer.train.state import Average, append_row, cut_rows, load_state, save_state
+from exgs_viewer.train.options import LossWeights, Options
+from exgs_viewer.train.schedule import asked_to_end, rate_at
+from exgs_viewer.train.state import CURVE, JUDGED, STATE, Average, append_row, cut_rows, load_state, save_state
 from exgs_viewer.train.subject import merge_adapters, parameter_groups, subject
 from exgs_viewer.train.team import Team
 from exgs_viewer.train.validate import validate
-
-STATE, CURVE, JUDGED = "state.safetensors", "curve.csv", "validation.csv"
 
 
 class Run:
@@ -186,28 +182,6 @@ def _row(run: Run, means: dict[str, float]) -> dict[str, float]:
     return {"step": run.step, "seconds": run.seconds, "rate": rate, **{name: means.get(name, 0.0) for name in names}}
 
 
-def rate_at(step: int, options: Options | AmplifierOptions) -> float:
-    """Learning rate: a linear warm-up, a plateau, then a cosine down to a hundredth."""
-    if step < options.warm_up:
-        return options.rate * (step + 1) / options.warm_up
-    fall = options.plateau * options.steps
-    done = min(1.0, max(0.0, (step - fall) / max(1.0, options.steps - fall)))
-    return options.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
 def autocast(device: torch.device) -> AbstractContextManager:
     """Mixed precision where the hardware has it."""
     return torch.autocast(device.type, torch.bfloat16) if has_bfloat16(device) else nullcontext()
-
-
-@contextmanager
-def asked_to_end() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT enter, so that the step at hand is finished and saved first."""
-    came: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda caught, _: came.append(caught)) for number in numbers]
-    try:
-        yield came
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

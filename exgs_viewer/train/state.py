@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.settings import write_atomically
 
+STATE, CURVE, JUDGED = "state.safetensors", "curve.csv", "validation.csv"
+"""What lies in the folder of every run."""
 MODEL, AVERAGE = "model.", "average."
 ADAM = ("exp_avg", "exp_avg_sq", "step")
 """What AdamW knows of each parameter. Steps are its own: the UNet's begin after the autoencoder's."""

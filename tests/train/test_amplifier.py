@@ -15,10 +15,11 @@ from exgs_viewer.render import open_renderer
 from exgs_viewer.scene.camera import look_at
 from exgs_viewer.settings import RenderSettings
 from exgs_viewer.train import lessons as subject
-from exgs_viewer.train.amplifier import CURVE, STATE, Run, in_view, picture_loss, train
+from exgs_viewer.train.amplifier import Run, in_view, picture_loss, train
 from exgs_viewer.train.lessons import Course, Lessons, write_lessons
 from exgs_viewer.train.options import AmplifierOptions
 from exgs_viewer.train.sources import Source
+from exgs_viewer.train.state import CURVE, STATE
 from tests.conftest import random_cloud
 
 COURSE = Course(views=3, retentions=2, size=(48, 32))

@@ -15,7 +15,9 @@ from exgs_viewer.restore import painter as network
 from exgs_viewer.restore.painter import LITE
 from exgs_viewer.train.data import PairSet, varied
 from exgs_viewer.train.options import Options
-from exgs_viewer.train.painter import STATE, Run, rate_at, train
+from exgs_viewer.train.painter import Run, train
+from exgs_viewer.train.schedule import rate_at
+from exgs_viewer.train.state import STATE
 from tests.restore.test_painter import SMALL_UNET
 
 QUICK = Options(
