@@ -10,13 +10,13 @@ from pathlib import Path
 class LossWeights:
     """Share of each term of the loss (losses.py)."""
 
-    charbonnier: float = 1.0
-    square: float = 0.5
-    relative: float = 0.1
+    charbonnier: float = 0.2
+    square: float = 0.0
+    relative: float = 1.0
     """Each crop's squared error as a share of what it was before: a good picture spoilt weighs as much as a bad one
     mended."""
     ssim: float = 0.1
-    gradient: float = 0.05
+    gradient: float = 0.02
     latent: float = 0.1
     features: float = 0.1
     """Only where `Options.squeezenet` names its weights."""

@@ -1,6 +1,7 @@
 """Train GaussPainter: autoencode uncut pictures first, then paint compressed ones, kill and resume at will.
 
     RUN/state.safetensors   weights, their average, the optimiser; replaced whole
+    RUN/teacher.safetensors the encoder as it was when painting began
     RUN/curve.csv           the loss and its terms; validation.csv: PSNR and SSIM on held-out crops
     RUN/samples/            sheets of PNG: compressed, painted, uncut
     RUN/painter/            the averaged weights as the viewer loads them
@@ -19,13 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
 from exgs_viewer import images
+from exgs_viewer.networks import fill, read_tensors
 from exgs_viewer.restore.painter import Painted
 from exgs_viewer.restore.weights import has_bfloat16, write_painter
-from exgs_viewer.settings import Report, quiet
+from exgs_viewer.settings import Report, quiet, write_atomically
 from exgs_viewer.train.data import Batch, PairSet, clean
 from exgs_viewer.train.features import Features
 from exgs_viewer.train.losses import batch_psnr, terms, total
@@ -35,6 +38,8 @@ from exgs_viewer.train.state import CURVE, JUDGED, STATE, Average, append_row, c
 from exgs_viewer.train.subject import merge_adapters, parameter_groups, subject
 from exgs_viewer.train.team import Team
 from exgs_viewer.train.validate import validate
+
+TEACHER = "teacher.safetensors"
 
 
 class Run:
@@ -49,10 +54,14 @@ class Run:
         self.average = Average(self.painter, options.decay)
         groups = parameter_groups(self.painter, options)
         self.optimizer = torch.optim.AdamW(groups, lr=options.rate, weight_decay=options.weight_decay, fused=True)
+        self.teacher = copy.deepcopy(self.painter.vae.encoder.layers).requires_grad_(False)
         self.step, self.seconds = 0, 0.0
         if (self.folder / STATE).exists():
             about = load_state(self.folder / STATE, self.painter, self.average, self.optimizer)
             self.step, self.seconds = about["step"], about["seconds"]
+        if self.step > options.autoencode:
+            fill(self.teacher, read_tensors(self.folder / TEACHER), self.folder / TEACHER)
+            self.teacher.to(self.device, memory_format=torch.channels_last)
         for name in (CURVE, JUDGED) if self.team.leads else ():
             cut_rows(self.folder / name, self.step)
 
@@ -63,7 +72,7 @@ class Run:
         large = share >= 2 / 3
         size = max(1, options.batch // 3) if large else options.batch
         batch = self.pairs.batch(size, options.crop * (2 if large else 1), random).to(self.device)
-        if self.step == self.options.autoencode and self.step > 0:
+        if self.step == self.options.autoencode:
             self._begin_to_paint()
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * rate_at(self.step, options)
@@ -107,17 +116,25 @@ class Run:
 
     @torch.no_grad()
     def _wanted_latent(self, batch: Batch) -> Tensor:
-        """The uncut picture's latent by the averaged weights: a target that does not run away from itself."""
-        prefix, layers = "vae.encoder.layers.", self.painter.vae.encoder.layers
-        averaged = self.average.weights.items()  # empty where the encoder is frozen: then it speaks for itself
-        weights = {name.removeprefix(prefix): value for name, value in averaged if name.startswith(prefix)}
-        seen = pixel_unshuffle(
-            clean(batch).frames.channels(self.painter.config.inputs), self.painter.config.pixel_shuffle
-        )
-        return torch.func.functional_call(layers, weights, (seen,))
+        """The uncut picture's latent by the teacher.
+
+        Not by the encoder that is being trained, nor its average: the way to agree with oneself is to answer the same
+        to every picture, and within some thousand steps the latent said nothing any more.
+        """
+        seen = clean(batch).frames.channels(self.painter.config.inputs)
+        return self.teacher(pixel_unshuffle(seen, self.painter.config.pixel_shuffle))
 
     def _begin_to_paint(self) -> None:
-        """From now on the decoder's output is what the picture lacks: at first nothing but the fill."""
+        """The encoder as it is becomes the teacher; after autoencoding the decoder's output is what the picture lacks,
+        at first nothing but the fill."""
+        prefix = "vae.encoder.layers."
+        averaged = {name.removeprefix(prefix): value for name, value in self.average.weights.items() if prefix in name}
+        self.teacher.load_state_dict({**self.painter.vae.encoder.layers.state_dict(), **averaged})
+        if self.team.leads:
+            stored = {name: value.cpu().contiguous() for name, value in self.teacher.state_dict().items()}
+            write_atomically(self.folder / TEACHER, save(stored))
+        if self.step == 0:
+            return
         self.painter.silence()
         last = self.painter.vae.decoder.layers[-1]
         for value in last.parameters():

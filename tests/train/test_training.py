@@ -15,7 +15,7 @@ from exgs_viewer.restore import painter as network
 from exgs_viewer.restore.painter import LITE
 from exgs_viewer.train.data import PairSet, varied
 from exgs_viewer.train.options import Options
-from exgs_viewer.train.painter import Run, train
+from exgs_viewer.train.painter import TEACHER, Run, train
 from exgs_viewer.train.schedule import rate_at
 from exgs_viewer.train.state import STATE
 from tests.restore.test_painter import SMALL_UNET
@@ -91,6 +91,23 @@ def test_a_run_leaves_its_curve_its_sheets_and_a_painter(tmp_path, pairs):
     weights = load_file(tmp_path / "painter" / "model.safetensors")
     assert all(value.dtype == torch.float16 and value.isfinite().all() for value in weights.values())
     assert json.loads((tmp_path / "painter" / "config.json").read_text())["about"]["step"] == 10
+
+
+def test_the_latent_that_is_wanted_stays_what_autoencoding_made_it(tmp_path, pairs):
+    run = train(tmp_path / "run", pairs, replace(QUICK, steps=QUICK.autoencode + 1))
+    batch = pairs.batch(4, 32, np.random.default_rng(1))
+    wanted = run._wanted_latent(batch)
+    later = train(tmp_path / "run", pairs, replace(QUICK, steps=40))
+    assert later._wanted_latent(batch).equal(wanted) and wanted.std() > 1e-3
+    encoders = [each.painter.vae.encoder.layers[0].weight for each in (run, later)]
+    assert not encoders[0].equal(encoders[1])  # while the encoder itself has gone on learning
+
+
+def test_a_run_that_lost_its_teacher_is_told(tmp_path, pairs):
+    train(tmp_path / "run", pairs, QUICK)
+    (tmp_path / "run" / TEACHER).unlink()
+    with pytest.raises(WeightsError, match=TEACHER):
+        Run(tmp_path / "run", pairs, QUICK)
 
 
 def test_rows_after_the_saved_step_are_written_anew(tmp_path, pairs):
