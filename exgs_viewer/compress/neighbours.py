@@ -19,6 +19,8 @@ LEAF = 8
 """Most points in a leaf of the tree."""
 CHUNK = 1 << 15
 """Points that one task looks up."""
+STRANGER = -(1 << 40)
+"""Number of a place that is none of the points."""
 
 
 def spatial_tree(points: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int8]]:
@@ -47,7 +49,8 @@ def nearest(
 
     def look_up(first: int, stop: Event) -> None:
         if not stop.is_set():
-            _nearest(points, cuts, axes, first, min(len(points), first + CHUNK), found)
+            part = slice(first, first + CHUNK)
+            _nearest(points[part], first, points, cuts, axes, found[part])
 
     in_threads(look_up, range(0, len(points), CHUNK), report)
     return found
@@ -60,14 +63,15 @@ def nearest_to(
 
     `points` [N, 3], N > 0, lie in the order of their `spatial_tree`.
     """
-    found = np.empty(len(places), np.int32)
+    found = np.empty((len(places), 1), np.int32)
 
     def look_up(first: int, stop: Event) -> None:
         if not stop.is_set():
-            _nearest_to(places[first : first + CHUNK], points, cuts, axes, found[first : first + CHUNK])
+            part = slice(first, first + CHUNK)
+            _nearest(places[part], STRANGER, points, cuts, axes, found[part])
 
     in_threads(look_up, range(0, len(places), CHUNK), quiet)
-    return found
+    return found[:, 0]
 
 
 @njit(cache=True, nogil=True)
@@ -124,15 +128,16 @@ def _select(points, order, low, high, middle, axis):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _nearest(points, cuts, axes, first, last, found):
+def _nearest(places, first, points, cuts, axes, found):
+    """For each of `places` the points nearest to it but itself; place i is point `first` + i."""
     n, k, inner = len(points), found.shape[1], len(cuts)
     best = np.empty(k, np.float32)
     nodes, bounds = np.empty(64, np.int64), np.empty(64, np.float32)
     spans = np.empty((64, 2), np.int64)
-    for i in range(first, last):
+    for i in range(len(places)):
         found[i] = -1
         best[:] = np.inf
-        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        x, y, z = places[i, 0], places[i, 1], places[i, 2]
         top = 1
         nodes[0], bounds[0], spans[0, 0], spans[0, 1] = 0, np.float32(0), 0, n
         while top > 0:
@@ -142,7 +147,7 @@ def _nearest(points, cuts, axes, first, last, found):
                 continue
             while node < inner:
                 middle = (low + high) // 2
-                off = points[i, axes[node]] - cuts[node]
+                off = places[i, axes[node]] - cuts[node]
                 far = off * off
                 nodes[top], bounds[top] = 2 * node + (2 if off < 0 else 1), far
                 if off < 0:
@@ -155,42 +160,9 @@ def _nearest(points, cuts, axes, first, last, found):
             for j in range(low, high):
                 dx, dy, dz = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
                 distance = dx * dx + dy * dy + dz * dz
-                if distance < best[k - 1] and j != i:
+                if distance < best[k - 1] and j != first + i:
                     place = k - 1
                     while place > 0 and best[place - 1] > distance:
                         best[place], found[i, place] = best[place - 1], found[i, place - 1]
                         place -= 1
                     best[place], found[i, place] = distance, j
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _nearest_to(places, points, cuts, axes, found):
-    n, inner = len(points), len(cuts)
-    nodes, bounds = np.empty(64, np.int64), np.empty(64, np.float32)
-    spans = np.empty((64, 2), np.int64)
-    for i in range(len(places)):
-        x, y, z = places[i, 0], places[i, 1], places[i, 2]
-        best, at, top = np.float32(np.inf), 0, 1
-        nodes[0], bounds[0], spans[0, 0], spans[0, 1] = 0, np.float32(0), 0, n
-        while top > 0:
-            top -= 1
-            node, low, high = nodes[top], spans[top, 0], spans[top, 1]
-            if bounds[top] * np.float32(1.21) >= best:
-                continue
-            while node < inner:
-                middle = (low + high) // 2
-                off = places[i, axes[node]] - cuts[node]
-                nodes[top], bounds[top] = 2 * node + (2 if off < 0 else 1), off * off
-                if off < 0:
-                    spans[top, 0], spans[top, 1] = middle, high
-                    node, high = 2 * node + 1, middle
-                else:
-                    spans[top, 0], spans[top, 1] = low, middle
-                    node, low = 2 * node + 2, middle
-                top += 1
-            for j in range(low, high):
-                dx, dy, dz = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
-                distance = dx * dx + dy * dy + dz * dz
-                if distance < best:
-                    best, at = distance, j
-        found[i] = at
