@@ -21,7 +21,8 @@ LICENCE_PAGE = "https://stability.ai/license"
 TERMS = (
     f"Stable Diffusion Turbo is under the {LICENCE}: free for research and personal use, and for companies with less"
     f" than 1 million US dollars of revenue a year; larger ones need a licence of their own. TAESD is under the MIT"
-    f" licence. Read the terms at {LICENCE_PAGE}."
+    f" licence. Read the terms at {LICENCE_PAGE}; the licence in the repository itself is what counts,"
+    f" huggingface.co/stabilityai/sd-turbo."
 )
 
 UNREACHABLE = {
