@@ -53,7 +53,7 @@ def find_base() -> tuple[Path, Path]:
     if unet is None or taesd is None:
         missing = [name for name, found in ((UNET_REPOSITORY, unet), (TAESD_REPOSITORY, taesd)) if found is None]
         raise WeightsError(
-            f"The painter '{NAME}' needs {' and '.join(missing)}, which ships under its own licence and is not here. "
+            f"The painter '{NAME}' needs {' and '.join(missing)}: not here, under a licence of their own. "
             f"Put its `unet` and `taesd` folders (config.json, {weights.MODEL}.safetensors) into {own[0]}; "
             f"{', '.join(str(folder) for folder in (*own[1:], hub.cache()))} were searched too."
         )
