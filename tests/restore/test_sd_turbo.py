@@ -100,7 +100,7 @@ def test_the_large_autoencoder_in_sd_turbo_s_own_folder_is_not_taken_for_taesd(t
     save_unet(parts[0], tmp_path / "sd-turbo" / "unet")
     (tmp_path / "sd-turbo" / "vae").mkdir()
     (tmp_path / "sd-turbo" / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
-    with pytest.raises(WeightsError, match="needs madebyollin/taesd,"):
+    with pytest.raises(WeightsError, match="needs madebyollin/taesd:"):
         find_base()
 
 
