@@ -11,7 +11,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-DRAWING = ("window", "desk", "viewport", "overlay", "panels", "widgets", "modals", "theme", "sinks", "glfw")
+DRAWING = ("window", "desk", "viewport", "overlay", "panels", "widgets", "modals", "status", "theme", "sinks", "glfw")
 """The modules of the app that draw; all the others must run without a screen."""
 HOMES = {
     "dearpygui": [f"app.{name}" for name in DRAWING],

@@ -1,4 +1,4 @@
-"""The panel of forms at the left and the status line at the bottom; drawn from one frozen state."""
+"""The panel of forms at the left, with the status line below it; drawn from one frozen state."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import dearpygui.dearpygui as dpg
 from exgs_viewer.app import theme
 from exgs_viewer.app.readout import BESIDE_WORDS, PanelState, restoring_text
 from exgs_viewer.app.state import LAYOUTS, MODES
+from exgs_viewer.app.status import StatusLine
 from exgs_viewer.app.theme import Fonts
 from exgs_viewer.app.widgets import Choice, Knob, Scale, explain, knob_of, knob_table, sentence_of
 from exgs_viewer.settings import CompressionSettings, Range, RenderSettings, RestoreSettings, WindowSettings
 
 WIDTH = 348
 """Design pixels of the panel."""
-STATUS = 30
-"""Design pixels of the status line."""
 LAYOUT_WORDS = {"single": "Single", "wipe": "Wipe", "side": "Side", "difference": "Diff"}
 MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Alpha", "significance": "Score", "trust": "Trust"}
 
@@ -69,30 +68,25 @@ class Panels:
             self._restore_section()
             self._view_section()
         dpg.bind_item_theme(self.panel, side)
-        self._status_line()
+        self._status = StatusLine(fonts, actions.cancel)
 
     def _themes(self) -> None:
         self._lit = theme.button_theme(theme.ACCENT_DARK, theme.ACCENT_DARK, (255, 255, 255))
         self._plain = theme.button_theme(theme.FIELD, theme.HOVER)
         self._main = theme.button_theme(theme.ACCENT_DARK, (52, 112, 196), (255, 255, 255))
         self._tight = theme.spaced(round(2 * self._fonts.scale))
-        colors = {"plain": theme.DIM, "good": theme.GOOD, "bad": theme.BAD, "warn": theme.WARN, "text": theme.TEXT}
-        self._text = {name: theme.text_color(color) for name, color in colors.items()}
+        self._dim, self._warn = theme.text_color(theme.DIM), theme.text_color(theme.WARN)
 
     # Building.
 
     def _title(self, text: str) -> None:
         dpg.add_spacer(height=0)
         item = dpg.add_separator(label=text)
-        dpg.bind_item_theme(item, self._text["plain"])
-
-    def _dim(self, text: str = "", **options: Any) -> int | str:
-        item = dpg.add_text(text, **options)
-        dpg.bind_item_theme(item, self._text["plain"])
-        return item
+        dpg.bind_item_theme(item, self._dim)
 
     def _small(self, text: str = "", **options: Any) -> int | str:
-        item = self._dim(text, **options)
+        item = dpg.add_text(text, **options)
+        dpg.bind_item_theme(item, self._dim)
         if self._fonts.small:
             dpg.bind_item_font(item, self._fonts.small)
         return item
@@ -119,7 +113,7 @@ class Panels:
             self._scene = dpg.add_text("No scene open", wrap=px(WIDTH - 28))
             self._facts = self._small("Open one, or drop a file on the window.", wrap=px(WIDTH - 28))
         self._warnings = dpg.add_button(label="", small=True, show=False)
-        dpg.bind_item_theme(self._warnings, self._text["warn"])
+        dpg.bind_item_theme(self._warnings, self._warn)
         with dpg.popup(self._warnings, mousebutton=dpg.mvMouseButton_Left):
             self._warning_text = dpg.add_text("", wrap=px(420))
 
@@ -227,34 +221,12 @@ class Panels:
                 callback=lambda sender, color: self._do.set_render(background=tuple(part for part in color[:3])),
             )
 
-    def _status_line(self) -> None:
-        px = self._fonts.px
-        with dpg.window(
-            no_title_bar=True, no_move=True, no_resize=True, no_close=True, no_scrollbar=True
-        ) as self.status:
-            with dpg.group(horizontal=True):
-                self._drawn_by = self._dim("Starting…")
-                self._told = dpg.add_text("")
-            self._bar = dpg.add_progress_bar(width=px(300), height=px(18), show=False)
-            self._stop = dpg.add_button(label="Cancel", small=True, width=px(70), show=False, callback=self._cancel)
-        for item in (self._bar, self._stop):
-            if self._fonts.small:
-                dpg.bind_item_font(item, self._fonts.small)
-        dpg.bind_item_theme(self.status, theme.flat_window((px(14), px(6)), (19, 21, 25)))
-
-    def _cancel(self) -> None:
-        if self._state and self._state.progress:
-            self._do.cancel(self._state.progress[0])
-
     # Placing and showing.
 
     def place(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Lay the panel and the status line into a window; the rectangle (x, y, width, height) left for the picture."""
-        panel, status = self._fonts.px(WIDTH), self._fonts.px(STATUS)
+        panel, status = self._fonts.px(WIDTH), self._status.place(width, height)
         dpg.configure_item(self.panel, pos=(0, 0), width=panel, height=height - status)
-        dpg.configure_item(self.status, pos=(0, height - status), width=width, height=status)
-        dpg.configure_item(self._bar, pos=(width - self._fonts.px(394), self._fonts.px(7)))
-        dpg.configure_item(self._stop, pos=(width - self._fonts.px(84), self._fonts.px(7)))
         return panel, 0, max(64, width - panel), max(64, height - status)
 
     def take_clicked(self) -> bool:
@@ -283,7 +255,7 @@ class Panels:
         self._show_scene(state)
         self._show_compression(state)
         self._show_view(state)
-        self._show_status(state, last)
+        self._status.show(state)
         if last is None or last.recent != state.recent:
             self._show_recent(state.recent)
 
@@ -344,15 +316,3 @@ class Panels:
         self._knobs["near"].show(view.render.near)
         if not dpg.is_item_active(self._background):
             dpg.set_value(self._background, [round(255 * part) for part in view.render.background] + [255])
-
-    def _show_status(self, state: PanelState, last: PanelState | None) -> None:
-        dpg.set_value(self._drawn_by, state.drawn_by)
-        dpg.set_value(self._told, state.told.text)
-        if last is None or last.told.kind != state.told.kind:
-            dpg.bind_item_theme(self._told, self._text["text" if state.told.kind == "plain" else state.told.kind])
-        at_work = state.progress is not None
-        dpg.configure_item(self._bar, show=at_work)
-        dpg.configure_item(self._stop, show=at_work)
-        if at_work:
-            dpg.set_value(self._bar, state.progress[1])
-            dpg.configure_item(self._bar, overlay=state.progress[2][:48])
