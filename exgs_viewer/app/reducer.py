@@ -14,7 +14,7 @@ from typing import Any
 
 from exgs_viewer.app.stages import Stages
 from exgs_viewer.app.state import Ranked, Reduced, reduction_of, takes_time
-from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify, synchronise
+from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify, Submit, synchronise
 from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.compress.polish import Exam
 from exgs_viewer.compress.pruning import Pruning
@@ -26,8 +26,6 @@ NEAR = math.log(1.2)
 """Merged scenes stand in for each other while the slider moves if their sizes differ by no more than this factor."""
 JOBS = ("tree", "polish")
 """What is ordered here from the engine's job worker."""
-
-Submit = Callable[[str, Callable[[Report], Any]], None]
 
 
 @dataclass(frozen=True, eq=False)

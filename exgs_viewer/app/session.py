@@ -11,13 +11,14 @@ from typing import Any, Protocol
 
 from exgs_viewer.app import files, readout, words
 from exgs_viewer.app import state as said
-from exgs_viewer.app.engine import SETTLE, Engine
+from exgs_viewer.app.engine import Engine
 from exgs_viewer.app.history import History
 from exgs_viewer.app.memory import changed_since, key_of, load_memory, save_memory
 from exgs_viewer.app.navigation import Navigator
 from exgs_viewer.app.readout import OverlayState, PanelState, Told
 from exgs_viewer.app.snapshot import Snapshot, read_snapshot, snapshot_meta
 from exgs_viewer.app.state import BESIDE, LAYOUTS, THIRDS, Frame, ViewState
+from exgs_viewer.app.stillness import SETTLE
 from exgs_viewer.app.travel import Travel
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.settings import Settings, knob_range, load_settings, save_settings

@@ -21,7 +21,8 @@ Request = TypeVar("Request")
 Result = TypeVar("Result")
 Notify = Callable[[], None]
 """Called from the worker's thread whenever there is something to poll, e.g. to wake a sleeping window."""
-
+Submit = Callable[[str, Callable[[Report], Any]], None]
+"""Adds a job by its name, as JobWorker.submit does."""
 
 NICE = 10
 """How far workers stand back behind the window, on the scale of Unix; 19 is farthest."""

@@ -88,7 +88,7 @@ def test_nothing_is_drawn_when_nothing_changes(stand, view):
 def test_moving_draws_a_smaller_draft_and_rest_the_full_picture(stand, view):
     opened(stand)
     stand.rest(view)
-    stand.engine._costs = {"compressed": Cost(0.001, 1e-4, 100, 480 * 320, 1.0)}
+    stand.engine._screen.drafts.costs = {"compressed": Cost(0.001, 1e-4, 100, 480 * 320, 1.0)}
     moved = replace(view, camera=fly(view.camera, 0.1, 0, 0))
     stand.engine.show(moved)
     draft = of(stand.until(FrameReady), FrameReady)[-1].frame
@@ -102,8 +102,10 @@ def test_moving_draws_a_smaller_draft_and_rest_the_full_picture(stand, view):
 
 def quick(stand):
     """Let the engine believe that drawing takes no time, however busy this machine is."""
-    stand.engine._costs = {side: Cost(1e-5, 1e-10, 1000, 480 * 320, 1e-4) for side in ("original", "compressed")}
-    stand.engine._draft = FULL
+    stand.engine._screen.drafts.costs = {
+        side: Cost(1e-5, 1e-10, 1000, 480 * 320, 1e-4) for side in ("original", "compressed")
+    }
+    stand.engine._screen.drafts.last = FULL
 
 
 def test_a_quick_renderer_needs_no_drafts(stand, view):
@@ -244,7 +246,7 @@ def test_sizes_are_anchored_by_files_with_the_metadata_that_are_saved(stand, vie
     def encode(cloud, meta, settings, report):
         return 10 * len(cloud) + 7 * (meta.get("camera") == view.camera)
 
-    stand.engine._stages = replace(stages, anchored=anchored, encode=encode)
+    stand.engine._sizes._stages = replace(stages, anchored=anchored, encode=encode)
     opened(stand)
     stand.rest(view)
     assert sizes == [1007]

@@ -30,7 +30,7 @@ def turn(stand, view, seconds=0.0):
     """One turn of the main loop, `seconds` after the last one; the newest picture, once the drawing is done."""
     stand.clock.now += seconds
     stand.engine.show(view)
-    while stand.engine._drawing.busy:
+    while stand.engine._screen.busy:
         stand.woken.wait(0.02)
     stand.engine.poll()
     return stand.engine.frame
