@@ -6,6 +6,7 @@ import time
 
 import dearpygui.dearpygui as dpg
 
+from exgs_viewer.app import keys
 from exgs_viewer.app.dialogs import Chooser
 from exgs_viewer.app.engine import Engine
 from exgs_viewer.app.glfw import Glfw
@@ -48,10 +49,12 @@ class Desk:
         """Whether keys belong to a widget or a question."""
         return self._panels.typing or self._modals.open
 
-    def answer(self, key: str) -> None:
-        """Enter and Escape answer a question that is open."""
+    def press(self, name: str, ctrl: bool) -> None:
+        """A key went down: for the question that is open, else for the picture unless a widget has it."""
         if self._modals.open:
-            self._modals.key(key)
+            self._modals.key(name)
+        elif not self._panels.typing:
+            keys.press(self.session, name, ctrl)
 
     def _receive(self, paths: list[str]) -> None:
         self._dropped = paths

@@ -17,6 +17,11 @@ def beside(scene: Scene | None, ending: str) -> Path:
     return folder / f"{name}{ending}"
 
 
+def ended(path: Path, ending: str) -> Path:
+    """`path`, with `ending` added where it does not end so."""
+    return path if path.suffix.lower() == ending else path.with_name(path.name + ending)
+
+
 def with_suffix(name: str, suffix: str) -> str:
     """A file's name with the end that asks for another format; longer ends go before those they end in."""
     known = next((end for end in WRITERS if name.lower().endswith(end)), "")

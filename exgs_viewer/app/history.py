@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from exgs_viewer.app.state import ViewState
+
 DEPTH = 100
+PARAMETERS = ("compression", "render", "restore", "layout", "gain", "mode")
+"""Fields of the view that can be undone."""
 
 
 @dataclass(frozen=True)
@@ -31,3 +35,8 @@ class History:
         if not self.future:
             return self
         return replace(self, now=self.future[0], past=(*self.past, self.now), future=self.future[1:])
+
+
+def parameters_of(view: ViewState) -> dict[str, Any]:
+    """What a history of the view consists of: as fields to put back into it."""
+    return {name: getattr(view, name) for name in PARAMETERS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from exgs_viewer.app.readout import BESIDE_WORDS, PanelState, restoring_text
 from exgs_viewer.app.state import LAYOUTS, MODES
 from exgs_viewer.app.status import StatusLine
 from exgs_viewer.app.theme import Fonts
+from exgs_viewer.app.travel import Travel
 from exgs_viewer.app.widgets import Choice, Knob, Scale, explain, knob_of, knob_table, sentence_of
 from exgs_viewer.settings import CompressionSettings, Range, RenderSettings, RestoreSettings, WindowSettings
 
@@ -29,13 +30,13 @@ RESTORER_WORDS = {"inpaint": "Fill", "lite": "Lite", "sd-turbo": "SD-Turbo"}
 class Actions(Protocol):
     """What the panel asks for."""
 
+    travel: Travel
+
     def set_compression(self, **values: Any) -> None: ...
     def set_render(self, **values: Any) -> None: ...
     def set_restore(self, **values: Any) -> None: ...
     def set_view(self, **values: Any) -> None: ...
     def set_fov(self, degrees: float) -> None: ...
-    def set_speed(self, speed: float) -> None: ...
-    def set_flying(self, flying: bool) -> None: ...
     def open(self, path: str) -> None: ...
     def ask_open(self) -> None: ...
     def ask_save(self) -> None: ...
@@ -44,7 +45,6 @@ class Actions(Protocol):
     def ask_weights(self) -> None: ...
     def score(self) -> None: ...
     def cancel(self, job: str) -> None: ...
-    def home(self) -> None: ...
     def frame_all(self) -> None: ...
     def turn_over(self) -> None: ...
     def toggle_help(self) -> None: ...
@@ -90,6 +90,9 @@ class Panels:
         if self._fonts.small:
             dpg.bind_item_font(item, self._fonts.small)
         return item
+
+    def _wide_button(self, label: str, act: Callable[[], None], tip: str) -> None:
+        explain(dpg.add_button(label=label, width=-1, callback=act), tip)
 
     @contextmanager
     def _lines(self) -> Iterator[None]:
@@ -192,20 +195,20 @@ class Panels:
         px = self._fonts.px
         self._title("View")
         self._flying = Choice(
-            {"orbit": "Orbit", "fly": "Fly"}, (self._lit, self._plain), lambda how: self._do.set_flying(how == "fly")
+            {"orbit": "Orbit", "fly": "Fly"},
+            (self._lit, self._plain),
+            lambda how: self._do.travel.set_flying(how == "fly"),
         )
         with knob_table(self._fonts):
             self._add(WindowSettings, "fov_degrees", self._do.set_fov)
-            self._add(WindowSettings, "fly_speed", self._do.set_speed)
+            self._add(WindowSettings, "fly_speed", self._do.travel.set_speed)
         with dpg.table(header_row=False, pad_outerX=False, policy=dpg.mvTable_SizingStretchSame):
             for _ in range(3):
                 dpg.add_table_column()
             with dpg.table_row():
-                explain(dpg.add_button(label="Home", width=-1, callback=lambda: self._do.home()), "First view (Home)")
-                explain(dpg.add_button(label="Frame", width=-1, callback=lambda: self._do.frame_all()), "All of it (F)")
-                explain(
-                    dpg.add_button(label="Flip up", width=-1, callback=lambda: self._do.turn_over()), "Turn it over (U)"
-                )
+                self._wide_button("Home", lambda: self._do.travel.home(), "First view (Home)")
+                self._wide_button("Frame", lambda: self._do.frame_all(), "All of it (F)")
+                self._wide_button("Flip up", lambda: self._do.turn_over(), "Turn it over (U)")
         modes = {mode: MODE_WORDS[mode] for mode in MODES}
         self._mode = Choice(modes, (self._lit, self._plain), lambda value: self._set_view(mode=value))
         with dpg.tree_node(label="Drawing"):

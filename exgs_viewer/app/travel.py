@@ -24,13 +24,15 @@ class Travel:
     def __init__(self, clock: Callable[[], float], toast: Callable[[str], None]):
         self._clock, self._toast = clock, toast
         self.nav: Navigator | None = None
+        self._frame: Frame | None = None
+        """What is on the screen."""
         self._wants_focus = False
         self._number = -1
 
     def start(self, camera: Camera, up: Vector, extent: float, speed: float) -> None:
         """Stand at the first view of a scene."""
         self.nav = nav_.started(camera, up, extent, speed)
-        self._wants_focus, self._number = True, -1
+        self._frame, self._wants_focus, self._number = None, True, -1
 
     def step(self) -> None:
         """Let a gliding camera glide on."""
@@ -39,6 +41,7 @@ class Travel:
 
     def seen(self, frame: Frame) -> None:
         """A new picture: where the focus is only guessed, put it on what lies in the middle."""
+        self._frame = frame
         if self._wants_focus and self.nav is not None and frame.request.draft.whole and not self.nav.moving:
             self._wants_focus = False
             self._refocus(frame)
@@ -74,11 +77,11 @@ class Travel:
             centre = tuple((low + high) / 2 for low, high in zip(box.low, box.high, strict=True))
             self.nav = nav_.framed(self.nav, centre, 0.5 * math.dist(box.low, box.high), self._clock())
 
-    def focus_at(self, frame: Frame | None, u: float, v: float) -> None:
+    def focus_at(self, u: float, v: float) -> None:
         """Turn around the surface at a place of the picture."""
-        if self.nav is None or frame is None:
+        if self.nav is None or self._frame is None:
             return
-        point = surface_at(frame, u, v)
+        point = surface_at(self._frame, u, v)
         if point is None:
             self._toast("Nothing is there to turn around")
         else:
@@ -104,13 +107,13 @@ class Travel:
         if self.nav is not None:
             self.nav = replace(self.nav, speed=speed)
 
-    def set_flying(self, flying: bool, frame: Frame | None) -> None:
+    def set_flying(self, flying: bool) -> None:
         """Dragging looks around, or turns around what lies in the middle now."""
         if self.nav is None:
             return
         self.nav = replace(self.nav, flying=flying)
-        if not flying and frame is not None:
-            self._refocus(frame)
+        if not flying and self._frame is not None:
+            self._refocus(self._frame)
         self._toast("Fly: drag looks around" if flying else "Orbit: drag turns around the middle")
 
     def go_to_camera_of(self, cameras: Sequence[Camera], step: int) -> None:

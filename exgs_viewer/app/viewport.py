@@ -16,6 +16,7 @@ from exgs_viewer.app.readout import OverlayState
 from exgs_viewer.app.sinks import ImageSink
 from exgs_viewer.app.state import Frame, ViewState, sides_of
 from exgs_viewer.app.theme import Fonts, flat_window
+from exgs_viewer.app.travel import Travel
 
 GRAB = 10
 """Design pixels around the divider in which it is taken."""
@@ -26,21 +27,20 @@ ALT = (dpg.mvKey_LAlt, dpg.mvKey_RAlt)
 
 
 class Commands(Protocol):
-    """What keys and clicks ask for, beside moving."""
+    """What the mouse and held keys ask for, beside moving."""
 
-    def key(self, name: str, ctrl: bool) -> None: ...
+    travel: Travel
+
     def other_side(self, held: bool) -> None: ...
     def hold(self, held: bool) -> None: ...
     def set_view(self, **values: Any) -> None: ...
-    def focus_at(self, u: float, v: float) -> None: ...
-    def speed_changed(self) -> None: ...
 
 
-class Question(Protocol):
-    """Who has the keys when they are not for the picture."""
+class Keys(Protocol):
+    """Who says whether keys are for the picture, and hears those that do something once."""
 
     def blocked(self) -> bool: ...
-    def answer(self, key: str) -> None: ...
+    def press(self, name: str, ctrl: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def _keys() -> dict[int, str]:
 class Viewport:
     """The window with the picture. `step` reads the input of one frame."""
 
-    def __init__(self, fonts: Fonts, sink: ImageSink, commands: Commands, question: Question):
+    def __init__(self, fonts: Fonts, sink: ImageSink, commands: Commands, keys: Keys):
         self._fonts, self._sink, self._do = fonts, sink, commands
-        self._blocked, self._answer = question.blocked, question.answer
+        self._blocked, self._press = keys.blocked, keys.press
         self._rect = (0, 0, 64, 64)
         self._drag: Drag | None = None
         self._free = True
@@ -158,10 +158,8 @@ class Viewport:
         name = self._names.get(key, "")
         if ctrl and name in ("S", "O", "Y", "Z"):
             self._taken.add(key)
-        if self._blocked():
-            self._answer(name)
-        elif name:
-            self._do.key(name, ctrl)
+        if name:
+            self._press(name, ctrl)
 
     def step(self, nav: Navigator | None, view: ViewState, seconds: float, focused: bool) -> Navigator | None:
         """Read the input since the last frame; where that leads."""
@@ -178,7 +176,7 @@ class Viewport:
             self.focus()
         nav = self._mouse(nav, view, over)
         if over and double:
-            self._do.focus_at(*self._share(self._mouse_place()))
+            self._do.travel.focus_at(*self._share(self._mouse_place()))
         if over and wheel:
             nav = self._turned_wheel(nav, wheel)
         return self._fly(nav, seconds, focused)
@@ -231,7 +229,7 @@ class Viewport:
         right_held = self._drag is not None and self._drag.button == RIGHT
         if right_held or _held(*CTRL):
             nav = nav_.sped(nav, notches)
-            self._do.speed_changed()
+            self._do.travel.tell_speed()
             return nav
         return nav_.wheeled(nav, notches)
 

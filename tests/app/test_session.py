@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from exgs_viewer.app.keys import press
 from exgs_viewer.app.memory import load_memory
 from exgs_viewer.app.readout import restoring_text
 from exgs_viewer.app.session import Session
@@ -80,7 +81,7 @@ def test_every_layout_is_reached_and_labelled_by_its_key(session):
     ready(session)
     titles = []
     for _ in range(4):
-        session.key("C", ctrl=False)
+        press(session, "C", ctrl=False)
         lived(session, 4)
         titles.append([label.title for label in session.overlay().labels])
     assert titles == [["Original", "Compressed"], ["Difference"], ["Compressed"], ["Original", "Compressed"]]
@@ -88,8 +89,8 @@ def test_every_layout_is_reached_and_labelled_by_its_key(session):
 
 def test_restoring_is_named_by_the_restorer(session):
     ready(session)
-    session.key("R", ctrl=False)
-    session.key("C", ctrl=False)
+    press(session, "R", ctrl=False)
+    press(session, "C", ctrl=False)
     labels = lived(session).overlay().labels
     assert [label.title for label in labels] == ["Original", "Compressed", "Fake fill"]
     assert [(label.left, label.right) for label in labels] == [(0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1)]
@@ -97,27 +98,27 @@ def test_restoring_is_named_by_the_restorer(session):
 
 def test_a_wipe_of_three_has_two_handles_and_can_be_one_of_two(session):
     ready(session)
-    session.key("X", ctrl=False)
+    press(session, "X", ctrl=False)
     assert "Press R" in session.overlay().toast and session.view.beside == "all"
-    session.key("R", ctrl=False)
+    press(session, "R", ctrl=False)
     labels = lived(session).overlay().labels
     assert [label.title for label in labels] == ["Original", "Compressed", "Fake fill"]
     assert [label.right for label in labels] == [*session.view.wipes, 1.0]
     assert "restored in" in labels[2].note and "last picture" in restoring_text(session.panel().repairs)
     pairs = []
     for _ in range(2):
-        session.key("X", ctrl=False)
+        press(session, "X", ctrl=False)
         pairs.append([label.title for label in lived(session, 4).overlay().labels])
     assert pairs == [["Original", "Fake fill"], ["Compressed", "Fake fill"]]
 
 
 def test_the_trust_map_has_a_legend_and_needs_a_restored_picture(session):
     ready(session)
-    session.key("T", ctrl=False)
+    press(session, "T", ctrl=False)
     overlay = lived(session).overlay()
     assert session.view.restoring and "levels of 255" in overlay.legend.title
     assert (overlay.legend.left, overlay.legend.right) == (session.view.wipes[1], 1.0)
-    session.key("R", ctrl=False)
+    press(session, "R", ctrl=False)
     assert session.view.mode == "color" and lived(session).overlay().legend is None
 
 
@@ -127,22 +128,22 @@ def test_undo_brings_the_parameters_back(session):
     lived(session)
     session.set_compression(keep=0.7)
     lived(session)
-    session.key("Z", ctrl=True)
+    press(session, "Z", ctrl=True)
     assert session.view.compression.keep == 0.5
     lived(session)
-    session.key("Z", ctrl=True)
-    session.key("Y", ctrl=True)
+    press(session, "Z", ctrl=True)
+    press(session, "Y", ctrl=True)
     assert session.view.compression.keep == 0.5
-    session.key("Y", ctrl=True)
+    press(session, "Y", ctrl=True)
     assert session.view.compression.keep == 0.7
 
 
 def test_bookmarks_are_kept_for_the_next_session(session):
     ready(session)
-    session.key("3", ctrl=True)
+    press(session, "3", ctrl=True)
     place = session.nav.camera
     session.nav = session.nav.__class__(**{**session.nav.__dict__, "camera": session.nav.home})
-    session.key("3", ctrl=False)
+    press(session, "3", ctrl=False)
     lived(session)
     assert session.nav.camera == place
     assert load_memory().bookmark("demo", 3) == place
@@ -150,7 +151,7 @@ def test_bookmarks_are_kept_for_the_next_session(session):
 
 def test_turning_over_is_remembered_for_the_file(session):
     ready(session)
-    session.key("U", ctrl=False)
+    press(session, "U", ctrl=False)
     assert session.nav.up == (0.0, 1.0, 0.0) and load_memory().up_of("demo") == (0.0, 1.0, 0.0)
 
 
@@ -164,7 +165,7 @@ def test_an_error_is_told_and_the_scene_stays(session):
 
 def test_saving_asks_for_a_file_and_tells_success(session, tmp_path):
     ready(session)
-    session.key("S", ctrl=True)
+    press(session, "S", ctrl=True)
     assert session.asker.questions == [("ask_save", tmp_path / "demo_10pct.exgs")]
     session.save(tmp_path / "out")
     lived(session)
@@ -174,7 +175,7 @@ def test_saving_asks_for_a_file_and_tells_success(session, tmp_path):
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".splat", ".sog"])
 def test_exporting_writes_the_compressed_scene_in_the_format_of_the_suffix(session, tmp_path, suffix):
     ready(session)
-    session.key("X", ctrl=True)
+    press(session, "X", ctrl=True)
     assert session.asker.questions == [("ask_export", tmp_path / "demo_10pct.ply")]
     session.export(tmp_path / f"out{suffix}")
     lived(session)
@@ -221,9 +222,9 @@ def test_a_picture_is_saved_at_its_size_with_its_view(session, tmp_path):
 def test_keys_for_retention_stay_within_the_limits(session):
     ready(session)
     for _ in range(60):
-        session.key("]", ctrl=False)
+        press(session, "]", ctrl=False)
     assert session.view.compression.keep == 1.0
-    session.key("[", ctrl=False)
+    press(session, "[", ctrl=False)
     assert session.view.compression.keep == pytest.approx(0.909)
 
 
@@ -242,14 +243,14 @@ def test_a_script_leaves_no_trace(stand, tmp_path):
     session.stand = stand
     ready(session)
     session.set_compression(keep=0.25)
-    session.key("U", ctrl=False)
+    press(session, "U", ctrl=False)
     session.close()
     assert load_memory().recent == () and load_settings() == Settings()
 
 
 def test_double_click_turns_around_the_surface_under_the_mouse(session):
     ready(session)
-    session.focus_at(0.5, 0.5)
+    session.travel.focus_at(0.5, 0.5)
     # The fake draws a wall two units ahead.
     assert session.nav.focus == pytest.approx((0.25, 0.0, 0.0), abs=1e-3)
 
