@@ -125,7 +125,6 @@ class Travel:
         self.go(cameras[self._number])
         self._toast(f"Camera {self._number + 1} of {len(cameras)}")
 
-    def tell_speed(self) -> None:
-        """Show the flying speed."""
-        if self.nav is not None:
-            self._toast(f"Flying speed {words.factor(self.nav.speed)}")
+    def tell_speed(self, speed: float) -> None:
+        """Show a flying speed that will be taken with the rest of a frame's movements."""
+        self._toast(f"Flying speed {words.factor(speed)}")

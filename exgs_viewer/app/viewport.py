@@ -229,7 +229,7 @@ class Viewport:
         right_held = self._drag is not None and self._drag.button == RIGHT
         if right_held or _held(*CTRL):
             nav = nav_.sped(nav, notches)
-            self._do.travel.tell_speed()
+            self._do.travel.tell_speed(nav.speed)
             return nav
         return nav_.wheeled(nav, notches)
 
