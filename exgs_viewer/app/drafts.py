@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from exgs_viewer.app import pace
 from exgs_viewer.app.frames import Timing
-from exgs_viewer.app.state import Side, ViewState, sides_of
+from exgs_viewer.app.state import Side, ViewState, drawn_for, sides_of
 from exgs_viewer.compress.select import keep_count
 
 
@@ -29,7 +29,7 @@ class Drafts:
         `ready` says whether they are ranked, `turning` whether the camera moves.
         """
         sides = sides_of(view, ready)
-        drawn = {"compressed" if side == "restored" else side for side in sides}
+        drawn = {drawn_for(side) for side in sides}
         if not turning:
             drawn.discard("original")  # Only the slider moves; the original's picture is still there.
         counts = {side: total if side == "original" else keep_count(total, view.compression.keep) for side in drawn}

@@ -13,7 +13,18 @@ from torch import Tensor
 
 from exgs_viewer.app import compose
 from exgs_viewer.app.pace import FULL, Draft
-from exgs_viewer.app.state import Frame, FrameRequest, Layout, Ranked, Reduced, Side, ViewState, reduction_of, sides_of
+from exgs_viewer.app.state import (
+    Frame,
+    FrameRequest,
+    Layout,
+    Ranked,
+    Reduced,
+    Side,
+    ViewState,
+    drawn_for,
+    reduction_of,
+    sides_of,
+)
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.scene.camera import Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -69,10 +80,11 @@ def dividers_of(view: ViewState, sides: int) -> tuple[float, ...]:
 
 
 def pane_size(request: FrameRequest, side: Side) -> Size:
-    """Pixels of the pane that shows `side`."""
-    if request.layout != "side" or side not in request.sides:
-        return compose.pane_sizes(request.size, len(request.sides))[0] if request.layout == "side" else request.size
-    return compose.pane_sizes(request.size, len(request.sides))[request.sides.index(side)]
+    """Pixels of the pane that shows `side`, or of the first one where none does."""
+    if request.layout != "side":
+        return request.size
+    sizes = compose.pane_sizes(request.size, len(request.sides))
+    return sizes[request.sides.index(side) if side in request.sides else 0]
 
 
 def picture_key(request: FrameRequest, side: Side, size: Size | None = None, share: float = 1.0) -> tuple:
@@ -97,6 +109,7 @@ class Frames:
     def __init__(self, renderer: Renderer, as_bytes: bool = False):
         self._renderer = renderer
         self._as_bytes = as_bytes
+        self._original: GaussianCloud | None = None
         self._pictures: OrderedDict[tuple, RenderOutput] = OrderedDict()
         self._cut: tuple[tuple, GaussianCloud] | None = None
         self._heat: dict[Side, tuple[GaussianCloud, GaussianCloud]] = {}
@@ -106,6 +119,9 @@ class Frames:
     def draw(self, request: FrameRequest) -> tuple[Frame, list[Timing]]:
         """The finished picture, and what drawing its parts took (nothing for parts that were still there)."""
         began, self._timings = time.perf_counter(), []
+        if request.original is not self._original:
+            self._forget()
+            self._original = request.original
         whole = request.draft.whole or any(self._key_at_rest(request, side) in self._pictures for side in request.sides)
         outputs = {side: self._shown(request, side, whole) for side in request.sides}
         pixels = _pixels(compose_layout(request, outputs), self._as_bytes)
@@ -121,8 +137,8 @@ class Frames:
         )
         return frame, self._timings
 
-    def forget(self) -> None:
-        """Let go of all pictures and clouds."""
+    def _forget(self) -> None:
+        """Let go of all pictures, and with them of a scene that is no longer open: none of them comes again."""
         self._pictures.clear()
         self._heat.clear()
         self._cut = self._finish = None
@@ -138,8 +154,7 @@ class Frames:
         Where one pane has its finished picture (`whole`), the drafts of the others are enlarged to match: what does not
         change stays sharp while a slider moves.
         """
-        drawn: Side = "compressed" if side == "restored" else side
-        size = pane_size(request, side)
+        drawn, size = drawn_for(side), pane_size(request, side)
         if request.draft.whole or self._key_at_rest(request, side) in self._pictures:
             output = self._picture(request, drawn, size)
             if side == "restored" and request.repaired is not None:
@@ -157,7 +172,7 @@ class Frames:
         return self._finish[1]
 
     def _key_at_rest(self, request: FrameRequest, side: Side) -> tuple:
-        return picture_key(request, "compressed" if side == "restored" else side, pane_size(request, side))
+        return picture_key(request, drawn_for(side), pane_size(request, side))
 
     def _picture(self, request: FrameRequest, side: Side, size: Size, draft: Draft = FULL) -> RenderOutput:
         cloud = self._cloud(request, side)

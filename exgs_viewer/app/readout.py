@@ -222,7 +222,7 @@ def _label(scene: Scene, frame: Frame, side: Side, known: SizeKnown | None, wait
     if side == "original":
         size = f".{scene.format} {words.size(scene.bytes)}" if scene.path else f"{words.size(scene.bytes)} as .ply"
         return Label("Original", f"{words.amount(total)} Gaussians · {size}", waiting, waiting=True)
-    count = max(1, round(total * frame.request.compression.keep))
+    count = keep_count(total, frame.request.compression.keep)
     size = ""
     if known is not None:
         size = f" · {'' if known.exact else '~'}{words.size(known.bytes)}"

@@ -82,6 +82,11 @@ def sides_of(view: ViewState, ready: bool = True) -> tuple[Side, ...]:
     return sides[::-1] if view.swapped else sides
 
 
+def drawn_for(side: Side) -> Side:
+    """What is drawn to show `side`: a restored picture is made of the compressed one."""
+    return "compressed" if side == "restored" else side
+
+
 @dataclass(frozen=True, eq=False)
 class Ranked:
     """A scene's cloud and its order of importance: every prefix is a selection."""

@@ -142,11 +142,6 @@ class Knob:
         if not dpg.is_item_active(self.field):
             dpg.set_value(self.field, value if self._scale.whole else value * self._scale.factor)
 
-    def enable(self, enabled: bool) -> None:
-        """Let the user move it, or not."""
-        dpg.configure_item(self.slider, enabled=enabled)
-        dpg.configure_item(self.field, enabled=enabled)
-
     @property
     def active(self) -> bool:
         """Whether the user holds the slider or types."""

@@ -25,8 +25,6 @@ from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, Re
 
 VIEWS = 12
 """Cameras over which drawing is measured."""
-
-
 PAINTED: Size = (512, 512)
 """Pixels at which the painters are measured."""
 
@@ -44,6 +42,7 @@ class Plan:
 
 
 def stage_rows(plan: Plan, renderer: Renderer, report: Report) -> Iterator[Row]:
+    """Every stage in the order of the data, one row or more each."""
     watch = Stopwatch(plan.scene, plan.size, renderer)
     report(0.0, "opening")
     yield watch.row("open", [lambda: open_scene(plan.scene)])
@@ -82,11 +81,16 @@ def _ranking(watch: Stopwatch, renderer: Renderer, scene: Scene) -> Generator[Ro
 
 def _cutting(watch: Stopwatch, ranked: GaussianCloud, plan: Plan) -> Generator[Row, None, GaussianCloud]:
     """What a slider move does to the set; returns the kept cloud."""
-    around = [CompressionSettings(keep=min(1.0, plan.keep * factor)) for factor in (0.9, 1.0, 1.1)]
+    around = _around(plan)
     yield watch.row("select", [lambda s=s: pipeline.cut(ranked, s) for s in around], plan.keep)
     larger = [replace(s, amplification=1.2) for s in around]
     yield watch.row("amplify", [lambda s=s: pipeline.cut(ranked, s) for s in larger], plan.keep)
     return pipeline.cut(ranked, CompressionSettings(keep=plan.keep))
+
+
+def _around(plan: Plan) -> list[CompressionSettings]:
+    """Retentions a little below, at and above the plan's, as a moving slider asks for them."""
+    return [CompressionSettings(keep=min(1.0, plan.keep * factor)) for factor in (0.9, 1.0, 1.1)]
 
 
 def _merging(watch: Stopwatch, renderer: Renderer, scene: Scene, plan: Plan) -> Iterator[Row]:
@@ -95,7 +99,7 @@ def _merging(watch: Stopwatch, renderer: Renderer, scene: Scene, plan: Plan) -> 
     began = time.perf_counter()
     prepared = pipeline.prepare_again(scene.cloud, looked)
     yield watch.once("tree", time.perf_counter() - began)
-    around = [CompressionSettings(keep=min(1.0, plan.keep * factor)) for factor in (0.9, 1.0, 1.1)]
+    around = _around(plan)
     yield watch.row("fold", [lambda s=s: pipeline.fold(prepared, s) for s in around], plan.keep)
     began = time.perf_counter()
     list(pipeline.polish(prepared, around[1], renderer))

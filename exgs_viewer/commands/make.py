@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg
 
@@ -18,17 +18,9 @@ from exgs_viewer.commands.shared import (
     opened,
     warn,
 )
-from exgs_viewer.flags import (
-    CompressionFlags,
-    plain,
-)
-from exgs_viewer.settings import (
-    CompressionSettings,
-)
+from exgs_viewer.flags import CompressionFlags, plain
+from exgs_viewer.settings import CompressionSettings
 from exgs_viewer.terminal import answer, progress, timed
-
-if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
-    pass
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from exgs_viewer.commands.shared import (
-    DEMO,
-    Backend,
-    check_there,
-)
-from exgs_viewer.flags import (
-    PictureSize,
-    knob,
-)
-from exgs_viewer.settings import (
-    CompressionSettings,
-)
+from exgs_viewer.commands.shared import DEMO, Backend, check_there
+from exgs_viewer.flags import PictureSize, knob
+from exgs_viewer.settings import CompressionSettings
 from exgs_viewer.terminal import answer, progress
-
-if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
-    pass
 
 EXIT_NOT_HERE = 1
 NEEDED_TO_START = ("Python", "PyTorch", "OpenGL", "Display", "CPU")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -54,6 +56,18 @@ def test_every_layout_draws_each_picture_once_in_the_size_of_its_pane(layout, si
     frame, timings = Frames(renderer).draw(replace(REQUEST, layout=layout, sides=sides))
     assert [size for _, _, size in renderer.drawn] == sizes == [(t.pixels // 60, 60) for t in timings]
     assert frame.pixels.shape == (60, 90, 4) and frame.pixels.flags["C_CONTIGUOUS"]
+
+
+def test_another_scene_lets_go_of_the_clouds_and_pictures_of_the_first():
+    renderer, alone = FakeRenderer(), replace(REQUEST, ranked=None, sides=("original",), layout="single", wipe=())
+    frames, cloud = Frames(renderer), plain_cloud(50)
+    picture, _ = frames.draw(replace(alone, original=cloud))
+    left = [weakref.ref(cloud), weakref.ref(picture.outputs["original"])]
+    del cloud, picture
+    renderer.drawn.clear()
+    frames.draw(alone)
+    gc.collect()
+    assert [thing() for thing in left] == [None, None]
 
 
 def test_pictures_are_remembered_until_what_they_show_changes():
