@@ -10,14 +10,14 @@ from pathlib import Path
 class LossWeights:
     """Share of each term of the loss (losses.py)."""
 
-    charbonnier: float = 0.2
+    charbonnier: float = 0.0
     square: float = 0.0
     relative: float = 1.0
     """Each crop's squared error as a share of what it was before: a good picture spoilt weighs as much as a bad one
     mended."""
-    ssim: float = 0.1
-    gradient: float = 0.02
-    latent: float = 0.1
+    ssim: float = 0.02
+    gradient: float = 0.0
+    latent: float = 0.02
     features: float = 0.1
     """Only where `Options.squeezenet` names its weights."""
 
@@ -54,7 +54,7 @@ class Options(Schedule):
     """How to train a painter."""
 
     steps: int = 60_000
-    rate: float = 6e-4
+    rate: float = 1e-3
     warm_up: int = 500
     plateau: float = 0.55
     decay: float = 0.999
