@@ -25,6 +25,7 @@ STAGES = [
     "encode",
     "decode",
     "calibrate",
+    "anchors",
     "estimate",
     "tree",
     "fold",
