@@ -184,8 +184,10 @@ def _engine(watch: Stopwatch, plan: Plan) -> Iterator[Row]:
         until(lambda: engine.ready)
         yield watch.once("scored", time.perf_counter() - began)
         until(lambda: engine.settled)
-        near = [plan.keep * (0.8 + 0.4 * step / 19) for step in range(20)]
-        yield watch.row("slider_to_picture", [lambda k=k: slide(k) for k in near], plan.keep)
+        # So far apart that no merged scene stands in for the next one, and none that was just drawn: it is the picture
+        # of the new set that counts.
+        apart = [min(1.0, plan.keep * 0.5 * 1.3 ** (step % 6) * (1 + step / 500)) for step in range(20)]
+        yield watch.row("slider_to_picture", [lambda k=k: slide(k) for k in apart], plan.keep)
     finally:
         engine.close()
 
