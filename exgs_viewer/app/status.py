@@ -12,6 +12,10 @@ from exgs_viewer.app.theme import Fonts
 
 HEIGHT = 30
 """Design pixels of the line."""
+EDGE = 14
+"""Design pixels left of the words."""
+BAR = 394
+"""Design pixels that the bar and its button take at the right end."""
 LONGEST = 48
 """Letters of a job's words that fit into its bar."""
 
@@ -23,13 +27,15 @@ class StatusLine:
         self._fonts, self._cancel = fonts, cancel
         self._kind = ""
         self._job: str | None = None
+        self._width = 0
         kinds = {"plain": theme.TEXT, "good": theme.GOOD, "bad": theme.BAD}
         self._themes = {kind: theme.text_color(color) for kind, color in kinds.items()}
         px = fonts.px
         with dpg.window(
             no_title_bar=True, no_move=True, no_resize=True, no_close=True, no_scrollbar=True
         ) as self.window:
-            with dpg.group(horizontal=True):
+            # A child, since that cuts off what is longer than it: a sentence must not run on under the bar.
+            with dpg.child_window(border=False, no_scrollbar=True) as self._words, dpg.group(horizontal=True):
                 self._drawn_by = dpg.add_text("Starting…")
                 self._told = dpg.add_text("")
             self._bar = dpg.add_progress_bar(width=px(300), height=px(18), show=False)
@@ -38,13 +44,13 @@ class StatusLine:
             if fonts.small:
                 dpg.bind_item_font(item, fonts.small)
         dpg.bind_item_theme(self._drawn_by, theme.text_color(theme.DIM))
-        dpg.bind_item_theme(self.window, theme.flat_window((px(14), px(6)), (19, 21, 25)))
+        dpg.bind_item_theme(self.window, theme.flat_window((px(EDGE), px(6)), (19, 21, 25)))
 
     def place(self, width: int, height: int) -> int:
         """Lie at the bottom of a window of this size; the pixels that takes."""
-        px = self._fonts.px
+        px, self._width = self._fonts.px, width
         dpg.configure_item(self.window, pos=(0, height - px(HEIGHT)), width=width, height=px(HEIGHT))
-        dpg.configure_item(self._bar, pos=(width - px(394), px(7)))
+        dpg.configure_item(self._bar, pos=(width - px(BAR), px(7)))
         dpg.configure_item(self._stop, pos=(width - px(84), px(7)))
         return px(HEIGHT)
 
@@ -62,6 +68,8 @@ class StatusLine:
         self._job = state.progress[0] if state.progress else None
         for item in (self._bar, self._stop):
             dpg.configure_item(item, show=self._job is not None)
+        taken = BAR + 2 * EDGE if self._job is not None else 2 * EDGE
+        dpg.configure_item(self._words, width=max(1, self._width - self._fonts.px(taken)))
         if state.progress:
             dpg.set_value(self._bar, state.progress[1])
             dpg.configure_item(self._bar, overlay=state.progress[2][:LONGEST])

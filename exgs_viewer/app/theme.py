@@ -122,6 +122,7 @@ def flat_window(padding: tuple[int, int] = (0, 0), back: tuple[int, ...] = BACK)
     """A theme for windows that are part of the frame."""
     with dpg.theme() as theme, dpg.theme_component(dpg.mvAll):
         dpg.add_theme_color(dpg.mvThemeCol_WindowBg, back)
+        dpg.add_theme_color(dpg.mvThemeCol_ChildBg, back)
         dpg.add_theme_style(dpg.mvStyleVar_WindowPadding, *padding)
         dpg.add_theme_style(dpg.mvStyleVar_WindowBorderSize, 0)
     return theme
