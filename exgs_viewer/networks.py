@@ -64,6 +64,11 @@ def fill(module: torch.nn.Module, stored: dict[str, Tensor], path: Path) -> None
 
 def write(folder: Path, tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
     """Write the tensors as they are, and the config beside them."""
-    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_atomically(Path(folder) / WEIGHTS, save(stored, {"format": "pt"}))
+    write_tensors(Path(folder) / WEIGHTS, tensors)
     write_atomically(Path(folder) / CONFIG, json.dumps(config, indent=1).encode())
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors from any device, as `read_tensors` reads them."""
+    stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_atomically(path, save(stored, {"format": "pt"}))

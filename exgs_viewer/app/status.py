@@ -52,7 +52,13 @@ class StatusLine:
         dpg.configure_item(self.window, pos=(0, height - px(HEIGHT)), width=width, height=px(HEIGHT))
         dpg.configure_item(self._bar, pos=(width - px(BAR), px(7)))
         dpg.configure_item(self._stop, pos=(width - px(84), px(7)))
+        self._fit()
         return px(HEIGHT)
+
+    def _fit(self) -> None:
+        """Leave the words the room beside the bar, all of it where no job is under way."""
+        taken = 2 * EDGE + (BAR if self._job is not None else 0)
+        dpg.configure_item(self._words, width=max(1, self._width - self._fonts.px(taken)))
 
     def _stopped(self) -> None:
         if self._job is not None:
@@ -68,8 +74,7 @@ class StatusLine:
         self._job = state.progress[0] if state.progress else None
         for item in (self._bar, self._stop):
             dpg.configure_item(item, show=self._job is not None)
-        taken = BAR + 2 * EDGE if self._job is not None else 2 * EDGE
-        dpg.configure_item(self._words, width=max(1, self._width - self._fonts.px(taken)))
+        self._fit()
         if state.progress:
             dpg.set_value(self._bar, state.progress[1])
             dpg.configure_item(self._bar, overlay=state.progress[2][:LONGEST])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exgs_viewer.compress import fold_steps as steps
-from exgs_viewer.compress.merge import visible_weight
+from exgs_viewer.compress.merge import transmittance, visible_weight
 from exgs_viewer.render import Significance
 from exgs_viewer.scene.cloud import GaussianCloud
 
@@ -33,9 +33,7 @@ class Members:
 
     @staticmethod
     def of(cloud: GaussianCloud, seen: Significance) -> Members:
-        weight, coverage = seen.weight.cpu().numpy(), seen.coverage.cpu().numpy()
-        through = np.clip(weight / np.maximum(coverage, 1e-9), 1e-3, 1)
-        return Members(visible_weight(cloud, seen).astype(np.float32), through.astype(np.float32))
+        return Members(visible_weight(cloud, seen).astype(np.float32), transmittance(seen))
 
 
 @dataclass(frozen=True, eq=False)

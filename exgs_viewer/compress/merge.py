@@ -85,6 +85,12 @@ def visible_weight(cloud: GaussianCloud, seen: Significance) -> NDArray[np.float
     return weight + UNSEEN * density * area + 1e-12 * max(1.0, weight.max())
 
 
+def transmittance(seen: Significance) -> NDArray[np.float32]:
+    """[N] in (0, 1]. Mean transmittance in front of each Gaussian."""
+    weight, coverage = seen.weight.cpu().numpy(), seen.coverage.cpu().numpy()
+    return np.clip(weight / np.maximum(coverage, 1e-9), 1e-3, 1).astype(np.float32)
+
+
 def opaque_area(cloud: GaussianCloud) -> NDArray[np.float64]:
     """[N]. Opacity times the two longer axes, world units^2."""
     scales = cloud.scales.double().cpu().numpy()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from exgs_viewer.compress import surroundings_steps as steps
-from exgs_viewer.compress.merge import opaque_area, visible_weight
+from exgs_viewer.compress.merge import opaque_area, transmittance, visible_weight
 from exgs_viewer.compress.neighbours import nearest, nearest_to, spatial_tree
 from exgs_viewer.render import Significance
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
@@ -45,9 +45,7 @@ class Matter:
 
     @staticmethod
     def of(cloud: GaussianCloud, seen: Significance) -> Matter:
-        weight, coverage, peak = (getattr(seen, name).cpu().numpy() for name in ("weight", "coverage", "peak"))
-        through = np.clip(weight / np.maximum(coverage, 1e-9), 1e-3, 1).astype(np.float32)
-        return Matter(visible_weight(cloud, seen), opaque_area(cloud), through, peak)
+        return Matter(visible_weight(cloud, seen), opaque_area(cloud), transmittance(seen), seen.peak.cpu().numpy())
 
 
 @dataclass(frozen=True, eq=False)

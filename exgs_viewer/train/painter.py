@@ -20,15 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
 from exgs_viewer import images
-from exgs_viewer.networks import fill, read_tensors
+from exgs_viewer.networks import fill, read_tensors, write_tensors
 from exgs_viewer.restore.painter import Painted
 from exgs_viewer.restore.weights import has_bfloat16, write_painter
-from exgs_viewer.settings import Report, quiet, write_atomically
+from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
 from exgs_viewer.train.features import Features
 from exgs_viewer.train.losses import batch_psnr, terms, total
@@ -128,11 +127,11 @@ class Run:
         """The encoder as it is becomes the teacher; after autoencoding the decoder's output is what the picture lacks,
         at first nothing but the fill."""
         prefix = "vae.encoder.layers."
-        averaged = {name.removeprefix(prefix): value for name, value in self.average.weights.items() if prefix in name}
+        weights = self.average.weights.items()  # none of the encoder's where that is frozen
+        averaged = {name.removeprefix(prefix): value for name, value in weights if name.startswith(prefix)}
         self.teacher.load_state_dict({**self.painter.vae.encoder.layers.state_dict(), **averaged})
         if self.team.leads:
-            stored = {name: value.cpu().contiguous() for name, value in self.teacher.state_dict().items()}
-            write_atomically(self.folder / TEACHER, save(stored))
+            write_tensors(self.folder / TEACHER, self.teacher.state_dict())
         if self.step == 0:
             return
         self.painter.silence()
@@ -193,8 +192,7 @@ def _tell(run: Run, rows: list[dict[str, float]], report: Report) -> None:
 
 
 def _row(run: Run, means: dict[str, float]) -> dict[str, float]:
-    losses = tuple(field.name for field in fields(LossWeights))
-    names = ("loss", *losses, "norm", "psnr_in", "psnr_out")
+    names = ("loss", *(field.name for field in fields(LossWeights)), "norm", "psnr_in", "psnr_out")
     rate = rate_at(run.step - 1, run.options)
     return {"step": run.step, "seconds": run.seconds, "rate": rate, **{name: means.get(name, 0.0) for name in names}}
 
