@@ -78,7 +78,7 @@ class PainterConfig:
 LITE = PainterConfig(
     preset="lite",
     unet={
-        "out_channels": 8,
+        "out_channels": 16,
         "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         "block_out_channels": (64, 96, 160),
@@ -88,7 +88,8 @@ LITE = PainterConfig(
         "use_linear_projection": True,
     },
     autoencoder={
-        "latent_channels": 8,
+        "latent_channels": 16,
+        "act_fn": "silu",
         "encoder_block_out_channels": (32, 32, 32),
         "decoder_block_out_channels": (32, 32, 32),
         "num_encoder_blocks": (1, 3, 3),
@@ -155,8 +156,13 @@ class Painted:
     """[B, L, H / 8, W / 8]. The predicted clean latent z0."""
 
 
-FILL_AT_FIRST = 2.0
-"""Logit of the share of the fill that an untrained painter takes: 0.88."""
+FILL_AT_FIRST = -2.0
+"""Logit of the share of the fill that an untrained painter takes: 0.12. Beginning with more of it, painters never quite
+unlearnt to spoil what was good (measured: -0.23 dB after 200 steps on crops of 30-40 dB, against -0.13)."""
+FAINT = 0.01
+"""Changes below this, 2.5 of 255 steps, are taken for the network's own noise."""
+WHISPER = 0.1
+"""What is left of the faintest: enough for a network that says nothing yet to learn to speak."""
 
 
 class Painter(nn.Module):
@@ -227,11 +233,11 @@ class Painter(nn.Module):
         """[B, 3, H, W] from what `decode` gives and the pictures that it was told of."""
         if not self.config.residual:
             return decoded
-        return color + decoded[:, 3:].sigmoid() * (fill - color) + decoded[:, :3]
+        return color + cored(decoded[:, 3:].sigmoid() * (fill - color) + decoded[:, :3])
 
     @torch.no_grad()
     def silence(self) -> None:
-        """Let the decoder begin with nothing to add: with `residual`, the filled picture comes out."""
+        """Let the decoder begin with nothing to add: with `residual`, nearly the rendered picture comes out."""
         last = self.vae.decoder.layers[-1]
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -271,6 +277,15 @@ def fresh_parts(config: PainterConfig) -> tuple[nn.ModuleList, MaskEmbedding]:
         for adapter in skips:
             nn.init.constant_(adapter.weight, PRETRAINED_SKIP)
     return skips, MaskEmbedding(config)
+
+
+def cored(change: Tensor) -> Tensor:
+    """A change of the picture without its faint parts, smoothly: a picture that lacks next to nothing stays as it is.
+
+    Coring, as video denoisers do it: noise of a thousandth would cost a picture of 40 dB a tenth of a dB.
+    """
+    square = change.square()
+    return change * (square + WHISPER * FAINT**2) / (square + FAINT**2)
 
 
 def schedule(timestep: int) -> tuple[float, float]:

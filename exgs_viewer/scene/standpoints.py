@@ -22,6 +22,15 @@ DIRECTIONS = sphere(512)
 SURROUNDED = 0.6
 """Share of all directions that must end on matter in a room; a floor alone fills half of them."""
 
+FREE = 1000
+"""Free places of a survey. Many: few may lie in the room itself (measured: of 200 only 40, and 18 to stand at)."""
+STANDPOINTS = 160
+"""Of those, at most so many that views are looked for from."""
+HEIGHTS = (0.2, 0.85)
+"""Where eyes may be on the way from what is below to what is above: those of a child, and of a camera held up high."""
+USUAL_HEIGHTS = (0.3, 0.7)
+"""Where they usually are."""
+
 Kind = Literal["room", "object", "outdoor"]
 
 
@@ -67,7 +76,7 @@ def survey(cloud: GaussianCloud, up: Vector) -> Survey:
     return replace(found, kind=kind_of(found))
 
 
-def free_places(space: Space, box: Bounds, count: int = 200) -> Tensor:
+def free_places(space: Space, box: Bounds, count: int = FREE) -> Tensor:
     """[P, 3] random places in `box`, at most `count`, that keep 2 % of its longest side away from all matter.
 
     Places from which everything is near are left out: the insides of cupboards and of other hollow things.
@@ -102,7 +111,7 @@ def candidates(place: Survey) -> Candidates:
     if place.kind == "object":
         # The underside of what stands on ground is seen by nobody.
         return orbits(place) if on_ground(place) else orbits(place, (-0.35, 0.08, 0.35, 0.7, 1.15))
-    inside = looking_about(place.free[at_eye_height(place)], place.up, pitches=(-0.45, -0.1, 0.2))
+    inside = looking_about(at_height(place, HEIGHTS)[:STANDPOINTS], place.up, pitches=(-0.45, -0.1, 0.2))
     if place.kind == "room":
         return inside if len(inside.place) else orbits(place)
     above = looking_about(above_ground(place), place.up, pitches=(-0.75, -0.4, -0.15))
@@ -144,8 +153,8 @@ def above_ground(place: Survey, count: int = 60) -> Tensor:
     return places[_clear(place, places)]
 
 
-def at_eye_height(place: Survey) -> Tensor:
-    """[P] bool: free places between 30 and 70 % of the way from what is below to what is above.
+def at_height(place: Survey, heights: tuple[float, float]) -> Tensor:
+    """[P, 3] free places whose share of the way from what is below to what is above lies between two `heights`.
 
     Where nothing is below there is no ground to stand on; where nothing is above, the scene's height counts.
     """
@@ -154,7 +163,7 @@ def at_eye_height(place: Survey) -> Tensor:
     _, height = width_and_height(place)
     above = torch.where(hits.cell[:, 1] >= 0, above, (height - below).clamp_min(0))
     share = below / (below + above)
-    return (hits.cell[:, 0] >= 0) & (share > 0.3) & (share < 0.7)
+    return place.free[(hits.cell[:, 0] >= 0) & (share > heights[0]) & (share < heights[1])]
 
 
 def orbits(

@@ -13,9 +13,10 @@ from exgs_viewer.scene.space import Bounds, Hits, Space, axes, cast, quantile_bo
 from exgs_viewer.scene.standpoints import (
     DIRECTIONS,
     FOV,
+    USUAL_HEIGHTS,
     Candidates,
     Survey,
-    at_eye_height,
+    at_height,
     candidates,
     in_frame,
     looking_about,
@@ -106,7 +107,7 @@ def sees_something(place: Survey, camera: Camera) -> bool:
 
 def _openings(place: Survey) -> Candidates:
     """Views that may open a scene: level from inside a room, else around it a little from above."""
-    inside = place.free[at_eye_height(place)]
+    inside = at_height(place, USUAL_HEIGHTS)
     if place.kind == "room" and len(inside):
         return looking_about(inside, place.up, pitches=(-0.15,), turns=24)
     return orbits(place, (0.35,), (1.0,) if place.kind == "object" else (0.5, 0.7), turns=24)

@@ -10,12 +10,14 @@ from diffusers import DDPMScheduler
 from torch.testing import assert_close
 
 from exgs_viewer.restore.painter import (
+    FAINT,
     FILL_AT_FIRST,
     LITE,
     SD_TURBO,
     Frames,
     Painter,
     PainterConfig,
+    cored,
     decoder_convolutions,
     schedule,
 )
@@ -105,9 +107,18 @@ def test_each_skip_carries_its_own_octave(octave):
 def test_an_untrained_lite_takes_a_fixed_share_of_the_fill_and_adds_nothing():
     seen = frames(batch=2)
     share = torch.tensor(FILL_AT_FIRST).sigmoid()
-    assert_close(painter(LITE)(seen).picture, torch.lerp(seen.color, seen.fill, share))
+    assert_close(painter(LITE)(seen).picture, seen.color + cored(share * (seen.fill - seen.color)))
     whole = replace(seen, fill=seen.color)
     assert torch.equal(painter(LITE)(whole).picture, seen.color)  # nothing was missing: bit by bit what came in
+
+
+def test_coring_takes_what_is_faint_and_leaves_what_is_plain():
+    faint, plain = torch.linspace(0, 0.1 * FAINT, 11), torch.linspace(10 * FAINT, 1, 11)
+    assert (cored(faint) <= 0.11 * faint).all() and (cored(plain) > 0.99 * plain).all()
+    every = torch.linspace(-1, 1, 2001, dtype=torch.float64, requires_grad=True)
+    assert torch.equal(cored(-every), -cored(every))
+    (slope,) = torch.autograd.grad(cored(every).sum(), every)
+    assert (slope > 0.09).all()  # monotonous, and never deaf to the gradient, not even at 0
 
 
 @torch.no_grad()

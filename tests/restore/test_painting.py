@@ -15,7 +15,7 @@ from exgs_viewer import networks
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore import RESTORERS, open_restorer
 from exgs_viewer.restore.inpaint import InpaintRestorer
-from exgs_viewer.restore.painter import FILL_AT_FIRST
+from exgs_viewer.restore.painter import FILL_AT_FIRST, cored
 from exgs_viewer.restore.painting import OVERLAP, TILE, PainterRestorer, fade, tiles
 from exgs_viewer.restore.painting import frames as as_frames
 from exgs_viewer.restore.weights import CONFIG, WEIGHTS, load_painter, write_painter
@@ -43,7 +43,7 @@ def torn(height: int, width: int, seed: int = 0):
 def at_first(image, alpha, background=(0.0, 0.0, 0.0)):
     """What an untrained painter makes of it: nothing but its share of the push-pull fill."""
     fill = InpaintRestorer().restore(drawn(image, alpha, background), FULL)
-    return torch.lerp(image, fill, torch.tensor(FILL_AT_FIRST).sigmoid())
+    return image + cored(torch.tensor(FILL_AT_FIRST).sigmoid() * (fill - image))
 
 
 @pytest.mark.parametrize("background", [(0.0, 0.0, 0.0), (0.9, 0.5, 0.1)])
@@ -115,10 +115,11 @@ def test_the_background_is_none_of_the_painter_s_business(lite):
     decoded = lite._decoded(as_frames(drawn(whole, alpha), filled, KEPT), lambda: False).movedim(0, 2)
     share, added = decoded[..., 3:].sigmoid(), decoded[..., :3]
     assert share.std() > 1e-3 and added.std() > 1e-3
-    assert_close(black, (torch.lerp(whole, filled, share) + added).clamp(0, 1), rtol=0, atol=1e-5)
+    expected = whole + cored(share * (filled - whole) + added)
+    assert_close(black, expected.clamp(0, 1), rtol=0, atol=1e-5)
     colored = lite.restore(drawn(over_blue, alpha, blue), FULL, retention=KEPT)
     blue_filled = fill.restore(drawn(over_blue, alpha, blue), FULL)
-    expected = torch.lerp(over_blue, blue_filled, share) + added
+    expected = over_blue + cored(share * (blue_filled - over_blue) + added)
     assert_close(colored, expected.clamp(0, 1), rtol=0, atol=1e-4)
 
 

@@ -163,6 +163,15 @@ def test_room_views_stand_in_free_space_inside(room):
         assert float(nearest) >= 0.05
 
 
+def test_a_room_amid_much_else_is_seen_from_all_over_it(room):
+    # What a capture has outside its windows: most of the free space lies around it then, and few places in the room.
+    corners = [(x, y, z) for x in (-4.5, 4.5) for y in (-5, 2) for z in (-4.5, 4.5)]
+    outside = [ball(3000).replaced(means=ball(3000).means + torch.tensor(corner)) for corner in corners]
+    cameras = scoring_views(join([room, *outside]), Y_UP)
+    inside = {c.position for c in cameras if abs(c.position[0]) < 3 and abs(c.position[2]) < 2.5}
+    assert len(inside) > 30
+
+
 def test_object_views_see_it_whole():
     for camera in scoring_views(ball(), Y_UP):
         assert math.dist(camera.position, (0, 0, 0)) > 1.3
