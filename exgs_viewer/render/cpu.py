@@ -76,7 +76,7 @@ class CpuRenderer:
                 lists = _list_tiles(self._scratch, cloud, camera, size, RenderSettings(sh_degree=0))
                 seen = self._scratch.array("seen", (lists.pairs, 5), np.float32)
                 raster.measure(*lists.kernel_input, *size, seen)
-                raster.collect(seen, lists.owners, lists.pairs, lists.ids, total)
+                raster.collect(seen, lists.owners, lists.pairs, lists.ids, total, numba.get_num_threads())
         return Significance(*torch.from_numpy(total.T.astype(np.float32)))
 
     def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:

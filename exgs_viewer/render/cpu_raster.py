@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit, prange
 
 from exgs_viewer.render.cpu_project import (
+    BLOCK,
     BLUE,
     CURVE,
     DEPTH,
@@ -203,13 +204,21 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
                     break
 
 
-@njit(cache=True, nogil=True)
-def collect(seen, lists, pairs, ids, total):
-    """Add what the pairs gave to their Gaussians' rows of total [N, 5] float64; of the peaks the largest counts."""
-    for k in range(pairs):
-        i = ids[lists[k]]
-        total[i, 0] += seen[k, 0]
-        total[i, 1] += seen[k, 1]
-        total[i, 2] = max(total[i, 2], seen[k, 2])
-        total[i, 3] += seen[k, 3]
-        total[i, 4] += seen[k, 4]
+@njit(parallel=True, cache=True, nogil=True)
+def collect(seen, lists, pairs, ids, total, workers):
+    """Add what the pairs gave to their Gaussians' rows of total [N, 5] float64; of the peaks the largest counts.
+
+    Every worker reads all pairs and adds those of its own blocks of splats: no two meet at a Gaussian, and the order
+    of additions is the same for any number of workers.
+    """
+    for worker in prange(workers):
+        for k in range(pairs):
+            row = lists[k]
+            if row // BLOCK % workers != worker:
+                continue
+            i = ids[row]
+            total[i, 0] += seen[k, 0]
+            total[i, 1] += seen[k, 1]
+            total[i, 2] = max(total[i, 2], seen[k, 2])
+            total[i, 3] += seen[k, 3]
+            total[i, 4] += seen[k, 4]

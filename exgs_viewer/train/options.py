@@ -18,6 +18,7 @@ class LossWeights:
     ssim: float = 0.02
     gradient: float = 0.0
     latent: float = 0.02
+    """Only where an encoder stood still that says something: after autoencoding, or beside TAESD."""
     features: float = 0.1
     """Only where `Options.squeezenet` names its weights."""
 
@@ -55,10 +56,10 @@ class Options(Schedule):
 
     steps: int = 60_000
     rate: float = 1e-3
-    warm_up: int = 500
-    plateau: float = 0.55
+    warm_up: int = 200
+    plateau: float = 0.4
     decay: float = 0.999
-    weight_decay: float = 1e-2
+    weight_decay: float = 1e-4
     save_every: float = 240.0
     tell_every: int = 50
     judge_every: int = 1000
@@ -68,8 +69,8 @@ class Options(Schedule):
     """Crops in a step; fewer where they are larger."""
     crop: int = 128
     """Pixels along a crop's side; twice that in the last third, since attention needs to see around."""
-    autoencode: int = 3000
-    """Steps that teach encoder and decoder alone, with uncut pictures."""
+    autoencode: int = 0
+    """Steps that first teach encoder and decoder of lite alone, with uncut pictures. They cost more than they gave."""
     threads: int = 0
     """CPU threads; 0 takes all cores."""
     judged: int = 64

@@ -1,7 +1,7 @@
-"""Train GaussPainter: autoencode uncut pictures first, then paint compressed ones, kill and resume at will.
+"""Train GaussPainter: on request autoencode uncut pictures first, then paint compressed ones; kill and resume at will.
 
     RUN/state.safetensors   weights, their average, the optimiser; replaced whole
-    RUN/teacher.safetensors the encoder as it was when painting began
+    RUN/teacher.safetensors the encoder as it was when painting began, where it had been taught
     RUN/curve.csv           the loss and its terms; validation.csv: PSNR and SSIM on held-out crops
     RUN/samples/            sheets of PNG: compressed, painted, uncut
     RUN/painter/            the averaged weights as the viewer loads them
@@ -25,7 +25,7 @@ from torch.nn.functional import pixel_unshuffle
 
 from exgs_viewer import images
 from exgs_viewer.networks import fill, read_tensors, write_tensors
-from exgs_viewer.restore.painter import Painted
+from exgs_viewer.restore.painter import SD_TURBO, Painted
 from exgs_viewer.restore.weights import has_bfloat16, write_painter
 from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
@@ -53,12 +53,14 @@ class Run:
         self.average = Average(self.painter, options.decay)
         groups = parameter_groups(self.painter, options)
         self.optimizer = torch.optim.AdamW(groups, lr=options.rate, weight_decay=options.weight_decay, fused=True)
-        self.teacher = copy.deepcopy(self.painter.vae.encoder.layers).requires_grad_(False)
+        # An encoder that was never taught says next to nothing, and to want that of the latent silences the UNet.
+        taught = options.autoencode > 0 or options.preset == SD_TURBO.preset
+        self.teacher = copy.deepcopy(self.painter.vae.encoder.layers).requires_grad_(False) if taught else None
         self.step, self.seconds = 0, 0.0
         if (self.folder / STATE).exists():
             about = load_state(self.folder / STATE, self.painter, self.average, self.optimizer)
             self.step, self.seconds = about["step"], about["seconds"]
-        if self.step > options.autoencode:
+        if self.teacher and self.step > options.autoencode:
             fill(self.teacher, read_tensors(self.folder / TEACHER), self.folder / TEACHER)
             self.teacher.to(self.device, memory_format=torch.channels_last)
         for name in (CURVE, JUDGED) if self.team.leads else ():
@@ -71,7 +73,7 @@ class Run:
         large = share >= 2 / 3
         size = max(1, options.batch // 3) if large else options.batch
         batch = self.pairs.batch(size, options.crop * (2 if large else 1), random).to(self.device)
-        if self.step == self.options.autoencode:
+        if self.teacher and self.step == self.options.autoencode:
             self._begin_to_paint()
         for group in self.optimizer.param_groups:
             group["lr"] = group["factor"] * rate_at(self.step, options)
@@ -105,10 +107,10 @@ class Run:
 
     def _painted(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         with autocast(self.device):
-            wanted = self._wanted_latent(batch)
+            wanted = self._wanted_latent(batch) if self.teacher else None
             painted = self.painter(batch.frames)
         painted = Painted(painted.picture.float(), painted.latent.float())
-        found = terms(painted, batch.frames.color, batch.target, wanted.float())
+        found = terms(painted, batch.frames.color, batch.target, wanted)
         if self.features:
             found["features"] = self.features(painted.picture, batch.target)
         return found, painted.picture.detach()
@@ -121,11 +123,11 @@ class Run:
         to every picture, and within some thousand steps the latent said nothing any more.
         """
         seen = clean(batch).frames.channels(self.painter.config.inputs)
-        return self.teacher(pixel_unshuffle(seen, self.painter.config.pixel_shuffle))
+        return self.teacher(pixel_unshuffle(seen, self.painter.config.pixel_shuffle)).float()
 
     def _begin_to_paint(self) -> None:
         """The encoder as it is becomes the teacher; after autoencoding the decoder's output is what the picture lacks,
-        at first nothing but the fill."""
+        at first little of the fill."""
         prefix = "vae.encoder.layers."
         weights = self.average.weights.items()  # none of the encoder's where that is frozen
         averaged = {name.removeprefix(prefix): value for name, value in weights if name.startswith(prefix)}

@@ -10,6 +10,7 @@ from exgs_viewer.compress.fold import Folded
 from exgs_viewer.compress.guard import EXAM_SIZE, HELD_OUT, quality, take_pictures
 from exgs_viewer.compress.polish import RIDGE, Exam, calibrate, colors, constant_colors, with_constant_colors
 from exgs_viewer.compress.refine import refine
+from exgs_viewer.compress.scores import SCORING_SIZE
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.render import open_renderer
 from exgs_viewer.scene.camera import look_at
@@ -81,17 +82,18 @@ def test_conjugate_gradients_find_what_a_dense_solver_finds(renderer):
 
 
 def test_calibration_gives_each_gaussian_the_weight_that_is_wanted(renderer, cloud):
-    seen = renderer.significance(cloud, CAMERAS, (480, 360)).weight
+    seen = renderer.significance(cloud, CAMERAS, SCORING_SIZE).weight
     dim = Folded(cloud.replaced(opacities=cloud.opacities * 0.5), seen)
     corrected = calibrate(dim, renderer, CAMERAS)
     errors = [
-        (renderer.significance(each, CAMERAS, (480, 360)).weight - seen).abs().sum() for each in (dim.cloud, corrected)
+        (renderer.significance(each, CAMERAS, SCORING_SIZE).weight - seen).abs().sum()
+        for each in (dim.cloud, corrected)
     ]
     assert errors[1] < 0.35 * errors[0]
 
 
 def test_what_opacity_cannot_carry_goes_into_the_size_within_bounds(renderer, cloud):
-    seen = renderer.significance(cloud, CAMERAS, (480, 360)).weight
+    seen = renderer.significance(cloud, CAMERAS, SCORING_SIZE).weight
     corrected = calibrate(Folded(cloud, 100 * seen), renderer, CAMERAS)
     growth = corrected.scales / cloud.scales
     assert growth.min() >= 1 and growth.max() <= 1.5 + 1e-5 and growth.max() > 1.4

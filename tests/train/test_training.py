@@ -103,6 +103,16 @@ def test_the_latent_that_is_wanted_stays_what_autoencoding_made_it(tmp_path, pai
     assert not encoders[0].equal(encoders[1])  # while the encoder itself has gone on learning
 
 
+def test_an_encoder_that_was_never_taught_teaches_nobody(tmp_path, pairs):
+    """What it says of a picture is next to nothing; a latent that is pulled there keeps the UNet silent."""
+    run = Run(tmp_path / "run", pairs, replace(QUICK, autoencode=0))
+    rows = [run.advance() for _ in range(8)]
+    assert not any("latent" in row for row in rows) and not (tmp_path / "run" / TEACHER).exists()
+    assert rows[-1]["psnr_out"] > rows[0]["psnr_out"]
+    run.save()
+    assert Run(tmp_path / "run", pairs, replace(QUICK, autoencode=0)).step == 8
+
+
 def test_a_run_that_lost_its_teacher_is_told(tmp_path, pairs):
     train(tmp_path / "run", pairs, QUICK)
     (tmp_path / "run" / TEACHER).unlink()
