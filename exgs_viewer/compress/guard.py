@@ -14,10 +14,10 @@ from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import RenderSettings, Report, quiet
 
-HELD_OUT = 12
+HELD_OUT = 11
 """One camera in this many examines and is never learnt from."""
 TAUGHT = 64
-"""Cameras that are learnt from, about."""
+"""Most cameras that are learnt from."""
 JUDGES = 8
 """Most cameras of the quick exam."""
 EXAM_SIZE: Size = (720, 540)
@@ -40,7 +40,8 @@ def take_pictures(
     """Draw the uncut scene with `sh_degree`. With fewer than HELD_OUT cameras all of them do both."""
     held_out = cameras[HELD_OUT // 2 :: HELD_OUT] if len(cameras) >= HELD_OUT else cameras
     taught = [camera for camera in cameras if camera not in held_out] or cameras
-    taught = taught[:: max(1, round(len(taught) / TAUGHT))]
+    if len(taught) > TAUGHT:
+        taught = [taught[number * len(taught) // TAUGHT] for number in range(TAUGHT)]
     settings, total, done = RenderSettings(sh_degree=sh_degree), len(taught) + len(held_out), 0
     exams = []
     for group, size in ((taught, scores.SCORING_SIZE), (held_out, EXAM_SIZE)):

@@ -25,8 +25,8 @@ from exgs_viewer.scene.standpoints import (
     survey,
 )
 
-VIEWS = 128
-"""Scoring views of a scene. What none of them sees is lost, so many small pictures beat few large ones."""
+VIEWS = 120
+"""Scoring views of a scene. What none of them sees is lost."""
 DETAIL = 0.25
 """How much more a detailed place is worth looking at than a plain one: the power of its number of Gaussians."""
 Y_UP, Z_UP = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)
