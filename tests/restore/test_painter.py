@@ -112,6 +112,17 @@ def test_an_untrained_lite_takes_a_fixed_share_of_the_fill_and_adds_nothing():
     assert torch.equal(painter(LITE)(whole).picture, seen.color)  # nothing was missing: bit by bit what came in
 
 
+@pytest.mark.parametrize("config", [SMALL, TINY_TURBO])
+def test_only_a_painter_that_begins_from_nothing_keeps_closed_channels_in_reach(config):
+    network = painter(config)
+    block = network.vae.decoder.layers[2]
+    torch.nn.init.constant_(block.conv[-1].bias, -100)
+    torch.nn.init.normal_(network.vae.decoder.layers[-1].weight, std=0.01)
+    network(frames()).picture.sum().backward()
+    assert bool(block.conv[-1].bias.grad.any()) == config.plain_sums
+    assert network.config.plain_sums == (config.preset == "lite")
+
+
 def test_coring_takes_what_is_faint_and_leaves_what_is_plain():
     faint, plain = torch.linspace(0, 0.1 * FAINT, 11), torch.linspace(10 * FAINT, 1, 11)
     assert (cored(faint) <= 0.11 * faint).all() and (cored(plain) > 0.99 * plain).all()
