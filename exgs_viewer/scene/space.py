@@ -10,7 +10,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
 
 SAMPLE = 150_000
 """Gaussians that are looked at, at most; the rest is like them."""
@@ -70,6 +70,12 @@ class Space:
         _, y, z = self.depth.shape
         where = torch.stack([flat // (y * z), flat // z % y, flat % z], 1)
         return self.origin + (where + 0.5) * self.cell
+
+    def patches(self, flat: Tensor) -> Tensor:
+        """The coarse cell (4 x 4 x 4) of each of the cells `flat` [...]; -1 stays -1."""
+        _, y, z = self.depth.shape
+        coarse = (flat // (y * z) // 4 * (y // 4 + 1) + flat // z % y // 4) * (z // 4 + 1) + flat % z // 4
+        return torch.where(flat >= 0, coarse, flat)
 
     def near_solid(self, cells: int) -> Tensor:
         """[X, Y, Z] bool: matter lies within `cells` cells (in a cube around the cell)."""
@@ -165,6 +171,20 @@ def mass(cloud: GaussianCloud, space: Space) -> Tensor:
     """[cells] float32: the sum of opacities in each cell of a grid: how much there is to see."""
     flat, inside = space.index(cloud.means)
     return torch.zeros(space.depth.numel()).index_add_(0, flat, cloud.opacities * inside)
+
+
+def contrast(cloud: GaussianCloud, space: Space) -> Tensor:
+    """[patches + 1] float32 in [0, 1]: how much the colours in each patch of a grid differ, their standard deviation.
+
+    Weighted by opacity. The last is 0, so that -1, no patch, has none.
+    """
+    flat, inside = space.index(cloud.means)
+    patch, opacity = space.patches(flat), cloud.opacities * inside
+    color = (cloud.sh[:, 0] * SH_C0 + 0.5).clamp(0, 1)
+    total = torch.zeros(int(space.patches(torch.tensor(space.depth.numel() - 1))) + 2, 7)
+    total.index_add_(0, patch, opacity[:, None] * torch.cat([torch.ones_like(color[:, :1]), color, color**2], 1))
+    mean, square = (total[:, 1:] / total[:, :1].clamp_min(1e-6)).split(3, 1)
+    return (square - mean**2).clamp_min(0).mean(1).sqrt()
 
 
 def cast(space: Space, starts: Tensor, directions: Tensor) -> Hits:

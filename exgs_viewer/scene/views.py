@@ -9,7 +9,7 @@ from torch import Tensor
 
 from exgs_viewer.scene.camera import Camera, Vector, look_at
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.space import Bounds, Hits, Space, axes, cast, quantile_box, subset
+from exgs_viewer.scene.space import Bounds, Hits, axes, cast, quantile_box, subset
 from exgs_viewer.scene.standpoints import (
     DIRECTIONS,
     FOV,
@@ -90,8 +90,11 @@ def first_view(cloud: GaussianCloud, up: Vector, cameras: Sequence[Camera] = ())
             return camera
     offered = _openings(place)
     hits = cast(place.space, offered.places, DIRECTIONS)
-    # A room shows itself by its depth; of other things the side with the most detail is usually the front.
-    worth = _detail(place, hits, far=3.0) if place.kind == "room" else _detail(place, hits, 1.0, 2 * DETAIL)
+    if place.kind == "room":
+        # It shows itself by its depth, and by what stands in it rather than by a bare wall.
+        worth = _detail(place, hits, far=3.0) * place.contrast[place.space.patches(hits.cell)] ** 2
+    else:
+        worth = _detail(place, hits, 1.0, 2 * DETAIL)  # the side with the most detail is usually the front
     value = worth @ in_frame(offered.aims, place.up).T  # [P, A]
     return _camera(place, offered, int(value[offered.place, offered.aim].argmax()))
 
@@ -122,7 +125,7 @@ def _camera(place: Survey, offered: Candidates, view: int) -> Camera:
 def _cover(place: Survey, offered: Candidates, count: int) -> list[int]:
     """`count` views, greedily: a ray is worth its surface's detail / (1 + views that saw that surface)."""
     hits = cast(place.space, offered.places, DIRECTIONS)
-    worth, patch = _detail(place, hits), _patches(place.space, hits.cell)  # [P, D]
+    worth, patch = _detail(place, hits), place.space.patches(hits.cell)  # [P, D]
     framed = in_frame(offered.aims, place.up)  # [A, D]
     seen = torch.zeros(int(patch.max()) + 2)
     chosen: list[int] = []
@@ -148,10 +151,3 @@ def _detail(place: Survey, hits: Hits, far: float = 1.5, power: float = DETAIL) 
     # A large Gaussian fills cells in which no centre lies; they are worth a look too.
     detail = place.mass[hits.cell].clamp_min(0.25) ** power
     return struck * detail * reach * (reach > 0.15)
-
-
-def _patches(space: Space, cells: Tensor) -> Tensor:
-    """The coarse cell (4 x 4 x 4) of each fine one; -1 stays -1."""
-    _, y, z = space.depth.shape
-    coarse = (cells // (y * z) // 4 * (y // 4 + 1) + cells // z % y // 4) * (z // 4 + 1) + cells % z // 4
-    return torch.where(cells >= 0, coarse, cells)

@@ -215,6 +215,18 @@ def test_a_camera_that_sees_nothing_is_passed_over(room):
     assert first_view(room, Y_UP, [away]) == first_view(room, Y_UP)
 
 
+@pytest.mark.parametrize("x", [-2.7, 2.0])
+@pytest.mark.parametrize("z", [-2.3, 1.6])
+def test_the_first_view_of_a_room_shows_what_stands_in_it(room, x, z):
+    """A coloured heap in one corner, all the rest of one grey."""
+    heap = box((x, -0.7, z), (x + 0.7, 0, z + 0.7), seed=30, count=1500)
+    heap = heap.replaced(sh=torch.rand(heap.sh.shape, generator=torch.Generator().manual_seed(3)) * 3 - 1.5)
+    camera = first_view(join([room, heap]), Y_UP)
+    ahead = torch.tensor([x + 0.35, -0.4, z + 0.35]) - torch.tensor(camera.position)
+    right, down, forward = (camera.world_to_camera()[:3, :3] @ ahead).tolist()
+    assert forward > 0 and abs(right) < forward * math.tan(0.45) * 4 / 3 and abs(down) < forward * math.tan(0.45)
+
+
 def test_up_is_minus_y_for_a_room_that_lies_in_y_and_z_for_one_that_lies_in_z(room):
     assert guess_up(room) == Y_UP
     assert guess_up(rolled(room)) == Z_UP
