@@ -49,7 +49,7 @@ CROPS = 2
 SHOWN = 4
 """Degradations that each view is seen through."""
 JUDGES = 14
-"""Views that significance is taken from; a quarter of the program's own number orders the Gaussians nearly alike."""
+"""Views that significance is taken from; an eighth of the program's own number will do to order the Gaussians."""
 UNCUT = 0.12
 """Share of degradations that keep everything: the painter must learn to leave good pictures alone."""
 LEAST_SEEN = 0.05
