@@ -11,19 +11,7 @@ from torch import Tensor
 
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.space import (
-    Bounds,
-    Space,
-    cast,
-    contrast,
-    grown,
-    mass,
-    occupancy,
-    quantile_box,
-    sphere,
-    spread,
-    subset,
-)
+from exgs_viewer.scene.space import Bounds, Space, cast, grown, mass, occupancy, quantile_box, sphere, spread, subset
 
 FOV = 0.9
 """Vertical field of view of every view made here, radians."""
@@ -53,8 +41,6 @@ class Survey:
     space: Space
     mass: Tensor
     """[cells] float32. Opacity in each cell: how much there is to see."""
-    contrast: Tensor
-    """[patches + 1] float32. How much the colours in each patch differ (`space.contrast`)."""
     box: Bounds
     """The 5-95 % box of the centres."""
     whole: Bounds
@@ -86,8 +72,7 @@ def survey(cloud: GaussianCloud, up: Vector) -> Survey:
     space = occupancy(some, quantile_box(some, 0.01), stands_for)
     box, whole = quantile_box(some, 0.05), grown(quantile_box(some, 0.02), float(some.scales.median()))
     up = torch.nn.functional.normalize(torch.tensor(up, dtype=torch.float32), dim=0)
-    seen = mass(some, space), contrast(some, space)
-    found = Survey(space, *seen, box, whole, up, free_places(space, box), "object")
+    found = Survey(space, mass(some, space), box, whole, up, free_places(space, box), "object")
     return replace(found, kind=kind_of(found))
 
 

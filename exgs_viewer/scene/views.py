@@ -9,7 +9,7 @@ from torch import Tensor
 
 from exgs_viewer.scene.camera import Camera, Vector, look_at
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.space import Bounds, Hits, axes, cast, quantile_box, subset
+from exgs_viewer.scene.space import Bounds, Hits, axes, cast, contrast, quantile_box, subset
 from exgs_viewer.scene.standpoints import (
     DIRECTIONS,
     FOV,
@@ -92,7 +92,8 @@ def first_view(cloud: GaussianCloud, up: Vector, cameras: Sequence[Camera] = ())
     hits = cast(place.space, offered.places, DIRECTIONS)
     if place.kind == "room":
         # It shows itself by its depth, and by what stands in it rather than by a bare wall.
-        worth = _detail(place, hits, far=3.0) * place.contrast[place.space.patches(hits.cell)] ** 2
+        colorful = contrast(subset(cloud)[0], place.space)[place.space.patches(hits.cell)]
+        worth = _detail(place, hits, far=3.0) * colorful**2
     else:
         worth = _detail(place, hits, 1.0, 2 * DETAIL)  # the side with the most detail is usually the front
     value = worth @ in_frame(offered.aims, place.up).T  # [P, A]
