@@ -26,10 +26,15 @@ from exgs_viewer.compress.refine import refine
 from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count, rank
 from exgs_viewer.render import Renderer, RenderOutput, Significance
+from exgs_viewer.restore import scene_filter
+from exgs_viewer.restore.scene_filter import SceneFilter
 from exgs_viewer.scene.camera import Camera, Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import extent, scoring_views
 from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, quiet
+
+TUNED_BY = 2
+"""Of the pictures that teach, one in this many is enough for a scene's filter."""
 
 SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 """Every score that plain pruning may go by."""
@@ -85,8 +90,9 @@ def compress(
     renderer: Renderer,
     cameras: Sequence[Camera],
     report: Report = quiet,
+    known: Pictures | None = None,
 ) -> GaussianCloud:
-    """The scene as round(N * keep) Gaussians, the most visible first."""
+    """The scene as round(N * keep) Gaussians, the most visible first; `known` are its `pictures`, where they exist."""
     if settings.reduction == "prune":
         seen = cached_measure(cloud, renderer, cameras, report)
         order = rank(cloud, score(cloud, seen, settings.score), settings.voxel_size)  # [N]
@@ -96,7 +102,7 @@ def compress(
         *_, last = amplify(Pruning.of(cloud, seen, cameras, order), settings, renderer)
         return last.cloud
     prepared = prepare(cloud, renderer, cameras, _part(report, 0.0, 0.5))
-    *_, last = polish(prepared, settings, renderer, None, _part(report, 0.5, 0.5))
+    *_, last = polish(prepared, settings, renderer, known, _part(report, 0.5, 0.5))
     return last.cloud
 
 
@@ -170,10 +176,16 @@ def fold(prepared: Prepared, settings: CompressionSettings) -> Folded:
     return replace(folded, cloud=amplified(folded.cloud, settings))
 
 
-def pictures(prepared: Prepared, settings: CompressionSettings, renderer: Renderer, report: Report = quiet) -> Pictures:
-    """What `polish` learns from and is judged by; the same for every retention."""
+def pictures(
+    cloud: GaussianCloud,
+    cameras: Sequence[Camera],
+    settings: CompressionSettings,
+    renderer: Renderer,
+    report: Report = quiet,
+) -> Pictures:
+    """The uncut scene, as `polish` and `tune` learn from it and are judged by it; the same for every retention."""
     degree = 3 if settings.colors == "full" else settings.sh_degree
-    return take_pictures(prepared.cloud, prepared.cameras, degree, renderer, report)
+    return take_pictures(cloud, cameras, degree, renderer, report)
 
 
 def polish(
@@ -194,7 +206,7 @@ def polish(
     if not steps or len(best.cloud) == len(prepared.cloud):
         yield best
         return
-    known = known or pictures(prepared, settings, renderer, _part(report, 0.0, 0.3))
+    known = known or pictures(prepared.cloud, prepared.cameras, settings, renderer, _part(report, 0.0, 0.3))
     best = replace(best, psnr=quality(best.cloud, renderer, known.exam))
     yield best
     for number, (name, improve) in enumerate(steps):
@@ -204,6 +216,18 @@ def polish(
         if psnr > best.psnr:
             best = Stage(name, cloud, psnr)
             yield best
+
+
+def tune(cloud: GaussianCloud, known: Pictures, renderer: Renderer, report: Report = quiet) -> SceneFilter | None:
+    """The filter that brings pictures of a compressed scene nearer to the uncut ones, `known`; None where none does."""
+
+    def drawn(exam: Exam, step: int) -> Iterator[scene_filter.Pair]:
+        for number in range(0, len(exam.cameras), step):
+            report(number / len(exam.cameras), "Fitting the scene's filter")
+            output = renderer.render(cloud, exam.cameras[number], exam.size, RenderSettings())
+            yield output, exam.pictures[number].to(cloud.device)
+
+    return scene_filter.fit(drawn(known.study, TUNED_BY), list(drawn(known.exam, 1)))
 
 
 Improve = Callable[[GaussianCloud, Renderer, Exam, Report], GaussianCloud]

@@ -89,9 +89,9 @@ PRESETS = {
 class RestoreSettings:
     """How the compressed picture is repaired."""
 
-    restorer: Literal["inpaint", "lite", "sd-turbo"] = "inpaint"
-    """Which restorer works: inpaint is the classical push-pull fill, lite a small network, sd-turbo the paper's large
-    one, for weights of your own."""
+    restorer: Literal["inpaint", "scene", "lite", "sd-turbo"] = "inpaint"
+    """Which restorer works: inpaint is the classical push-pull fill, scene a filter fitted to the compressed scene,
+    lite a small network, sd-turbo the paper's large one, for weights of your own."""
     strength: Annotated[float, Range(0.0, 1.0)] = 1.0
     """Blend between the compressed picture (0) and the restored one (1)."""
 

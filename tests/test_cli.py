@@ -278,6 +278,28 @@ def test_render_draws_what_compression_and_repair_leave(capsys, tmp_path, scene,
     assert len({(tmp_path / f"{name}.png").read_bytes() for name in ("whole", "small", "fixed")}) == 3
 
 
+def test_a_scene_filter_travels_in_the_file(capsys, tmp_path, scene, cameras, monkeypatch):
+    import torch
+
+    from exgs_viewer import pipeline
+    from exgs_viewer.restore.scene_filter import TERMS, SceneFilter
+
+    fitted = SceneFilter(torch.zeros(TERMS, 3))
+    fitted.weights[0] = 0.1
+    monkeypatch.setattr(pipeline, "tune", lambda *_: fitted)
+    view, small = ["--cameras", cameras, "--index", 0, *SIZE], tmp_path / "small.exgs"
+    assert told(capsys, "compress", scene, "-o", small, "--keep", "0.5", "--scene-filter")["scene_filter"] is True
+    told(capsys, "render", small, *view, "-o", tmp_path / "small.png")
+    told(capsys, "render", small, *view, "-o", tmp_path / "filtered.png", "--restore", "scene")
+    told(capsys, "render", scene, *view, "-o", tmp_path / "fitted.png", "--keep", "0.5", "--restore", "scene")
+    pictures = [(tmp_path / f"{name}.png").read_bytes() for name in ("small", "filtered", "fitted")]
+    assert len(set(pictures)) == 3
+    monkeypatch.setattr(pipeline, "tune", lambda *_: None)
+    assert told(capsys, "compress", scene, "-o", small, "--keep", "0.5", "--scene-filter")["scene_filter"] is False
+    assert cli.main(["render", str(small), *map(str, view), "-o", str(tmp_path / "a.png"), "--restore", "scene"]) == 2
+    assert "no filter of its own" in capsys.readouterr().err
+
+
 def test_the_trust_map_is_grey_where_nothing_was_changed_and_says_its_scale(capsys, tmp_path, scene, cameras):
     from exgs_viewer.images import read_picture, read_png_metadata
 

@@ -96,7 +96,7 @@ def test_where_nothing_is_to_be_improved_the_bare_cut_is_all(whole, renderer):
 def test_nothing_is_worse_than_plain_pruning_by_any_score(whole, renderer):
     prepared = pipeline.prepare(whole, renderer, CAMERAS)
     settings = CompressionSettings(keep=0.7)
-    known = pipeline.pictures(prepared, settings, renderer)
+    known = pipeline.pictures(prepared.cloud, prepared.cameras, settings, renderer)
     *_, last = pipeline.polish(prepared, settings, renderer, known)
     for kind in pipeline.SCORES:
         plain = pipeline.cut(whole.take(score(whole, prepared.seen, kind).argsort(descending=True)), settings)

@@ -22,6 +22,8 @@ from exgs_viewer.app.stillness import MEASURE, SETTLE, Stillness
 from exgs_viewer.app.workers import Broke, Done, JobWorker, Notify, Progressed, nothing
 from exgs_viewer.errors import BackendError
 from exgs_viewer.render import Renderer
+from exgs_viewer.restore import scene_filter
+from exgs_viewer.restore.scene_filter import SceneRestorer
 from exgs_viewer.scene import Scene, written_suffix
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.settings import CompressionSettings, Report
@@ -60,7 +62,7 @@ class Engine:
         """Start anew with another scene."""
         self._opened = opened
         self._reducer.forget()
-        self._repairer.forget()
+        self._repairer.forget(scene_filter.from_meta(opened.scene.meta) if opened else None)
         self._sizes.forget()
         self._screen.forget()
         self._refused_ranking: CompressionSettings | None = None
@@ -122,7 +124,7 @@ class Engine:
 
     def open(self, path: str, up: Vector | None = None) -> None:
         """Open a scene in the background; `up` overrides what the file says. The open one stays until it is there."""
-        self._jobs.cancel("open", "score", "rank", "tree", "polish", "model", "anchors", "size")
+        self._jobs.cancel("open", "score", "rank", "tree", "polish", "tune", "model", "anchors", "size")
         self._jobs.submit("open", lambda report: work.open_scene(self._stages, self._ready(report), path, up, report))
 
     def score(self) -> None:
@@ -158,7 +160,8 @@ class Engine:
         if self._opened is None or self._renderer is None or view.camera is None:
             raise BackendError("There is no picture to save yet; open a scene first.")
         request = self._request(view, FULL)
-        tools = work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore))
+        fitted = self._repairer.fitted(request)
+        tools = work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore, fitted))
         self._jobs.submit("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
 
     def cancel(self, job: str) -> None:
@@ -195,6 +198,8 @@ class Engine:
             self._reducer.follow(self._ranked, view.compression)
             if self._still.of_picture >= SETTLE:
                 self._reducer.improve(view.compression, self._renderer)
+                if view.restoring and view.restore.restorer == SceneRestorer.name:
+                    self._reducer.tune(view.compression, self._renderer)
                 self._encode(view)
                 self._anchor()
 
@@ -327,6 +332,8 @@ class Engine:
             self._refused_ranking = self._view.compression
         if self._view and broke.name in ("tree", "polish"):
             self._reducer.refuse(self._view.compression)
+        if broke.name == "tune":
+            self._reducer.untuned()
         self._events.append(said.Failed(broke.name, work.in_words(broke.error)))
 
     # What runs in the workers' threads.

@@ -24,7 +24,7 @@ from exgs_viewer.settings import CompressionSettings, Report
 
 NEAR = math.log(1.2)
 """Merged scenes stand in for each other while the slider moves if their sizes differ by no more than this factor."""
-JOBS = ("tree", "polish")
+JOBS = ("tree", "polish", "tune")
 """What is ordered here from the engine's job worker."""
 
 
@@ -147,9 +147,19 @@ class Reducer:
             return lambda report: have
         return lambda report: self._polish(source, wanted, renderer, report)
 
+    def tune(self, compression: CompressionSettings, renderer: Renderer) -> None:
+        """Once nothing better comes, and pictures shall be restored by a filter of the scene's own: fit that."""
+        have = self.exact(compression)
+        if have is None or not have.final or have.tuned or "tune" in self._jobs.names():
+            return
+        if compression.keep == 1:
+            return self.untuned()  # Nothing was lost that a filter could bring back.
+        source = self._source
+        self._submit("tune", lambda report: self._tune(source, have, renderer, report))
+
     def stop(self) -> None:
-        """The sliders move: leave the polishing that is under way."""
-        self._jobs.cancel("polish")
+        """The sliders move: leave the polishing and tuning that are under way."""
+        self._jobs.cancel("polish", "tune")
 
     # Answers.
 
@@ -167,6 +177,11 @@ class Reducer:
     def refuse(self, compression: CompressionSettings) -> None:
         """Merging has failed for these settings; the plain cut stays."""
         self._given_up.add(reduction_of(compression))
+
+    def untuned(self) -> None:
+        """What there is does without a filter."""
+        if self._reduced is not None:
+            self._reduced = replace(self._reduced, tuned=True)
 
     def poll(self) -> list[Exception]:
         """Take what has arrived since the last call; what went wrong."""
@@ -186,6 +201,10 @@ class Reducer:
             return
         have = self._reduced
         if have is None or have.compression != reduced.compression or not have.final:
+            better = not reduced.tuned
+        else:
+            better = reduced.tuned and reduced.cloud is have.cloud
+        if better:
             self._reduced = reduced
 
     def close(self) -> None:
@@ -215,6 +234,16 @@ class Reducer:
         self._hand_over(source, reduced)
         return reduced
 
+    def _tune(self, source: Source, have: Reduced, renderer: Renderer, report: Report) -> None:
+        stages, compression = self._stages, have.compression
+        if isinstance(source, Ranked):
+            pruning = self._pruning_of(source)
+            pictures = stages.pictures(pruning.cloud, pruning.cameras, compression, renderer, report)
+        else:
+            pictures = self._pictures_of(source, compression, renderer, report)
+        fitted = stages.tune(have.cloud, pictures, renderer, report)
+        self._hand_over(source, replace(have, fitted=fitted, tuned=True))
+
     def _pictures_of(
         self, source: Source, compression: CompressionSettings, renderer: Renderer, report: Report
     ) -> Pictures | Exam:
@@ -224,7 +253,7 @@ class Reducer:
             if isinstance(source, Ranked):
                 made = self._stages.exam(self._pruning_of(source), compression, renderer)
             else:
-                made = self._stages.pictures(source, compression, renderer, report)
+                made = self._stages.pictures(source.cloud, source.cameras, compression, renderer, report)
             self._pictures = (key, made)
         return self._pictures[1]
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from exgs_viewer.app import work
 from exgs_viewer.app.stages import Stages
-from exgs_viewer.app.state import Frame, FrameRequest, Repaired, Repairs, ViewState
+from exgs_viewer.app.state import Frame, FrameRequest, Repaired, Repairs, ViewState, takes_time
 from exgs_viewer.app.workers import LatestWorker, Notify, synchronise
 from exgs_viewer.restore import Restorer
+from exgs_viewer.restore.scene_filter import SceneFilter, SceneRestorer
 from exgs_viewer.settings import RestoreSettings
 
 FADE = 0.2
@@ -39,9 +40,10 @@ class Repairer:
         self._worker = LatestWorker[work.RestoreRequest, Repaired | None]("restore", self._repair, notify)
         self.forget()
 
-    def forget(self) -> None:
-        """Another scene comes."""
+    def forget(self, stored: SceneFilter | None = None) -> None:
+        """Another scene comes; `stored` is the filter that its file holds, if it is a compressed one."""
         self._worker.drop()
+        self._stored = stored
         self._repaired: Repaired | None = None
         self._since = 0.0
         self._asked: tuple | None = None
@@ -68,12 +70,18 @@ class Repairer:
         trouble = self._failed[1] if self._failed and self._failed[0].restorer == name else ""
         return Repairs(name, self._restorer.label if same else "", self._seconds.get(name), trouble)
 
+    def fitted(self, request: FrameRequest) -> SceneFilter | None:
+        """The filter of what `request` shows compressed: made here, or out of the file that is shown as it is."""
+        if request.reduced is not None and request.reduced.fitted is not None:
+            return request.reduced.fitted
+        return self._stored if request.compression.keep == 1 else None
+
     def applied(self, request: FrameRequest, settings: RestoreSettings) -> FrameRequest:
         """`request` with the restored picture in it, where that is there."""
         repaired, self._fade = self._repaired, 1.0
         if repaired is None or "restored" not in request.sides or not request.draft.whole:
             return request
-        if repaired.key != work.repair_key(request, settings):
+        if repaired.key != work.repair_key(request, settings, self.fitted(request)):
             return request
         self._fade = min(1.0, round(FADE_STEPS * (self._clock() - self._since) / FADE) / FADE_STEPS)
         return replace(request, repaired=repaired, strength=settings.strength, fade=self._fade)
@@ -82,7 +90,7 @@ class Repairer:
         """Restore what is on the screen (`frame`) where that is the wanted picture; stop what nobody waits for."""
         wanted = None
         if "restored" in request.sides and request.draft.whole and not view.held:
-            wanted = work.repair_key(request, view.restore)
+            wanted = work.repair_key(request, view.restore, self.fitted(request))
         if wanted != self._asked and self._asked is not None:
             self._worker.drop()
             self._asked = None
@@ -91,13 +99,20 @@ class Repairer:
         have = self._repaired is not None and self._repaired.final and self._repaired.key == wanted
         if wanted is None or have or self._asked == wanted or frame is None:
             return
-        if "restored" not in frame.outputs or work.repair_key(frame.request, view.restore) != wanted:
+        fitted = self.fitted(frame.request)
+        if "restored" not in frame.outputs or work.repair_key(frame.request, view.restore, fitted) != wanted:
+            return
+        if view.restore.restorer == SceneRestorer.name and fitted is None and self._filter_comes(frame.request):
             return
         if not frame.request.draft.whole or frame.request.repaired is not None:
             return
         self._asked, self._failed = wanted, None
         output, kept = frame.outputs["restored"], frame.request.compression.keep
-        self._worker.submit(work.RestoreRequest(wanted, output, view.restore, kept))
+        self._worker.submit(work.RestoreRequest(wanted, output, view.restore, kept, fitted))
+
+    def _filter_comes(self, request: FrameRequest) -> bool:
+        """Whether a filter is still to be fitted to what `request` shows."""
+        return takes_time(request.compression) and (request.reduced is None or not request.reduced.tuned)
 
     def again(self) -> None:
         """What could not be restored may be now."""
@@ -130,9 +145,11 @@ class Repairer:
         if repaired.key == self._asked:
             self._fade = 0.0  # Whoever asks before the next picture is asked for shall know that one comes.
 
-    def open(self, settings: RestoreSettings) -> Restorer:
+    def open(self, settings: RestoreSettings, fitted: SceneFilter | None) -> Restorer:
         """The restorer that `settings` name; runs in a worker's thread. Raises WeightsError."""
-        if self._restorer is None or self._restorer.name != settings.restorer:
+        if settings.restorer == SceneRestorer.name:
+            self._restorer = SceneRestorer(fitted)
+        elif self._restorer is None or self._restorer.name != settings.restorer:
             self._restorer = self._stages.open_restorer(settings.restorer)
         return self._restorer
 
@@ -146,7 +163,7 @@ class Repairer:
             synchronise()
             self._arrived.append(Repaired(request.key, fill, 0.0, final=False))
             self._notify()
-        restorer = self.open(settings)
+        restorer = self.open(settings, request.fitted)
         began = time.perf_counter()
         picture = restorer.restore(request.output, settings, stale, request.retention)
         return None if picture is None else Repaired(request.key, picture, time.perf_counter() - began, fill)

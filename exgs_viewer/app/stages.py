@@ -16,6 +16,7 @@ from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.pipeline import Looked, Prepared, Stage
 from exgs_viewer.render import Renderer, open_renderer
 from exgs_viewer.restore import Restorer, open_restorer
+from exgs_viewer.restore.scene_filter import SceneFilter
 from exgs_viewer.scene import Scene, Written, open_scene, save_scene
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -53,8 +54,8 @@ class Stages:
     """What merging starts from."""
     fold: Callable[[Prepared, CompressionSettings], GaussianCloud]
     """Merged Gaussians, quick enough for a moving slider."""
-    pictures: Callable[[Prepared, CompressionSettings, Renderer, Report], Pictures]
-    """What polishing learns from; the same for every retention."""
+    pictures: Callable[[GaussianCloud, Sequence[Camera], CompressionSettings, Renderer, Report], Pictures]
+    """What polishing and tuning learn from; the same for every retention."""
     polish: Callable[[Prepared, CompressionSettings, Renderer, Pictures, Report], Iterator[Stage]]
     """Merged Gaussians, better with every stage."""
     prepare_pruning: Callable[[GaussianCloud, Looked, Tensor | None], Pruning]
@@ -63,6 +64,8 @@ class Stages:
     """What amplification is judged by; the same for every retention."""
     amplify: Callable[[Pruning, CompressionSettings, Renderer | None, Exam | None], Iterator[Stage]]
     """What pruning keeps, grown as a network answers: at once, then as much as is good for it."""
+    tune: Callable[[GaussianCloud, Pictures, Renderer, Report], SceneFilter | None]
+    """The filter of a compressed scene's pictures."""
     size_model: Callable[[GaussianCloud, Report, CompressionSettings], SizeModel]
     """The first estimates for a ranked cloud, stored as the settings say."""
     anchored: Callable[[SizeModel, Callable[[int, Report], int], int, int, Report], SizeModel]
@@ -109,6 +112,7 @@ def real_stages() -> Stages:
         prepare_pruning=pipeline.prepare_pruning,
         exam=pipeline.exam,
         amplify=pipeline.amplify,
+        tune=pipeline.tune,
         size_model=size_model,
         anchored=lambda model, size_at, total, sh_degree, report: anchored(
             model, size_at, anchor_counts(total), sh_degree, report

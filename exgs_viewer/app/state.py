@@ -12,6 +12,7 @@ from exgs_viewer.app.pace import FULL, Draft
 from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.pipeline import cut
 from exgs_viewer.render import RenderOutput
+from exgs_viewer.restore.scene_filter import SceneFilter
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Camera, Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -122,6 +123,10 @@ class Reduced:
     """What was done to it last: `merged`, `amplified`, `calibrated`, …"""
     final: bool = False
     """Whether nothing better comes."""
+    fitted: SceneFilter | None = None
+    """The filter of its pictures, where one was asked for and helps."""
+    tuned: bool = False
+    """Whether that has been found out."""
 
 
 def takes_time(compression: CompressionSettings) -> bool:

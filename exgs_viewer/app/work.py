@@ -15,6 +15,7 @@ from exgs_viewer.errors import BackendError, ExgsError
 from exgs_viewer.pipeline import Prepared
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
+from exgs_viewer.restore.scene_filter import SceneFilter, SceneRestorer
 from exgs_viewer.scene import Scene, written_suffix
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -71,11 +72,14 @@ class RestoreRequest:
     settings: RestoreSettings
     retention: float
     """Share of the Gaussians that is left in it."""
+    fitted: SceneFilter | None = None
+    """The filter of the scene that it shows."""
 
 
-def repair_key(request: FrameRequest, settings: RestoreSettings) -> tuple:
-    """What a picture restored at full strength depends on."""
-    return (picture_key(request, "compressed", pane_size(request, "restored")), settings.restorer)
+def repair_key(request: FrameRequest, settings: RestoreSettings, fitted: SceneFilter | None = None) -> tuple:
+    """What a picture restored at full strength depends on; `fitted` is the filter of the scene, where it has one."""
+    own = fitted if settings.restorer == SceneRestorer.name else None
+    return (picture_key(request, "compressed", pane_size(request, "restored")), settings.restorer, own)
 
 
 def open_scene(stages: Stages, renderer: Renderer, path: str, up: Vector | None, report: Report) -> Opened:
@@ -148,12 +152,17 @@ class Compressed:
         """The Gaussians that are left."""
         return self.ranked.kept(self.compression) if self.reduced is None else self.reduced.cloud
 
+    def about(self) -> dict[str, Any]:
+        """Its metadata, with the filter of its pictures where there is one."""
+        fitted = self.reduced.fitted if self.reduced else None
+        return {**self.meta, **fitted.stored()} if fitted else self.meta
+
 
 def measure_size(stages: Stages, subject: Compressed, report: Report) -> Sized:
     """Encode a compressed scene, only to know its bytes."""
     report(0.0, "Encoding")
     cloud, compression = subject.cloud(), subject.compression
-    return Sized(subject.ranked, compression, len(cloud), stages.encode(cloud, subject.meta, compression, report))
+    return Sized(subject.ranked, compression, len(cloud), stages.encode(cloud, subject.about(), compression, report))
 
 
 def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:
@@ -165,7 +174,7 @@ def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings,
 def save(stages: Stages, path: Path, subject: Compressed, opened: Opened, report: Report) -> Saved:
     """Write the compressed scene: as .exgs, which is read back, or in a format of other viewers."""
     if written_suffix(path) == ".exgs":
-        return Saved(path, stages.write(path, subject.cloud(), subject.meta, subject.compression, report))
+        return Saved(path, stages.write(path, subject.cloud(), subject.about(), subject.compression, report))
     # Not with the cameras of the scene: nobody expects them in such a file, so nobody is told that they are missing.
     scene = replace(opened.scene, cloud=subject.cloud(), up=opened.up, cameras=())
     written = stages.export(path, scene, report)

@@ -15,6 +15,7 @@ from exgs_viewer.commands.shared import (
     check_output,
     check_there,
     compressed,
+    compressed_with_filter,
     first_view,
     opened,
 )
@@ -146,7 +147,8 @@ class Render:
     keep: Annotated[float | None, knob(CompressionSettings, "keep")] = None
     """Draw the scene as `compress --keep` leaves it."""
     restore: Restorer | None = None
-    """Repair the pictures; inpaint is the classical push-pull fill guided by alpha."""
+    """Repair the pictures; inpaint is the classical push-pull fill guided by alpha, scene the filter that an .exgs file
+    holds, or one fitted to what --keep leaves."""
     mode: Literal["color", "alpha", "depth", "trust"] = "color"
     """What to draw: colour; coverage, white is solid; distance, white is the nearest; or how much --restore changed."""
     backend: Backend = "auto"
@@ -164,11 +166,18 @@ class Render:
             scene = opened(self.scene)
         from exgs_viewer.render import open_renderer
         from exgs_viewer.restore import open_restorer
+        from exgs_viewer.restore.scene_filter import SceneRestorer, from_meta
 
         restorer = open_restorer(self.restore) if self.restore else None
         renderer, cloud = open_renderer(self.backend), scene.cloud
-        if self.keep is not None:
-            cloud = compressed(scene, CompressionSettings(keep=self.keep), renderer, seconds)
+        settings = CompressionSettings() if self.keep is None else CompressionSettings(keep=self.keep)
+        if self.restore == SceneRestorer.name and self.keep is not None:
+            cloud, fitted = compressed_with_filter(scene, settings, renderer, seconds)
+            restorer = SceneRestorer(fitted)
+        elif self.restore == SceneRestorer.name:
+            restorer = SceneRestorer(from_meta(scene.meta))
+        elif self.keep is not None:
+            cloud = compressed(scene, settings, renderer, seconds)
         cameras = views or {self.output: first_view(scene)}
         with timed(seconds, "render"), progress() as report:
             for done, (path, camera) in enumerate(cameras.items()):

@@ -15,6 +15,7 @@ from exgs_viewer.commands.shared import (
     check_output,
     check_there,
     compressed,
+    compressed_with_filter,
     opened,
     warn,
 )
@@ -41,6 +42,8 @@ class Compress:
     preset: Preset = "default"
     """paper: UGC as published, default: ours without any training, best: ours with a short fit; flags change it."""
     compression: OmitArgPrefixes[CompressionFlags] = field(default_factory=CompressionFlags)
+    scene_filter: FlagCreatePairsOff[bool] = False
+    """Also fit a filter to the pictures of the compressed scene, a kilobyte in the file, for `--restore scene`."""
     backend: Backend = "auto"
     """Which renderer judges the Gaussians; auto takes CUDA where it works, otherwise the CPU."""
     json: FlagCreatePairsOff[bool] = False
@@ -55,9 +58,17 @@ class Compress:
         with timed(seconds, "open"):
             scene = opened(self.scene)
         settings = plain(CompressionSettings, self.compression)
-        kept = compressed(scene, settings, open_renderer(self.backend), seconds)
+        renderer, meta = open_renderer(self.backend), exgs.metadata(scene, settings)
+        if self.scene_filter:
+            kept, fitted = compressed_with_filter(scene, settings, renderer, seconds)
+            if fitted is None:
+                warn(("No filter brings this scene's pictures nearer to the uncut ones, so the file has none.",))
+            else:
+                meta |= fitted.stored()
+        else:
+            kept = compressed(scene, settings, renderer, seconds)
         with timed(seconds, "encode"), progress() as report:
-            written = exgs.write(self.output, kept, exgs.metadata(scene, settings), report, settings)
+            written = exgs.write(self.output, kept, meta, report, settings)
         return answer(
             self.json,
             {
@@ -68,6 +79,7 @@ class Compress:
                 "bytes_out": written,
                 "ply_bytes": scene.cloud.ply_bytes,
                 "ratio": scene.cloud.ply_bytes / written,
+                **({"scene_filter": fitted is not None} if self.scene_filter else {}),
                 "seconds": seconds,
             },
         )

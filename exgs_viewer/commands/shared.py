@@ -13,6 +13,7 @@ from exgs_viewer.terminal import progress, timed
 
 if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
     from exgs_viewer.render import Renderer
+    from exgs_viewer.restore.scene_filter import SceneFilter
     from exgs_viewer.scene import Scene
     from exgs_viewer.scene.camera import Camera
     from exgs_viewer.scene.cloud import GaussianCloud
@@ -74,3 +75,20 @@ def compressed(
         report(0.0, "Choosing views to judge the scene from")
         cloud = scene.cloud.to(renderer.device)
         return pipeline.compress(cloud, settings, renderer, scoring_views(cloud, scene.up), report)
+
+
+def compressed_with_filter(
+    scene: Scene, settings: CompressionSettings, renderer: Renderer, seconds: dict[str, float]
+) -> tuple[GaussianCloud, SceneFilter | None]:
+    """The same with the filter that is fitted to it; None where none helps."""
+    from exgs_viewer import pipeline
+    from exgs_viewer.scene.views import scoring_views
+
+    with timed(seconds, "compress"), progress() as report:
+        report(0.0, "Choosing views to judge the scene from")
+        cloud = scene.cloud.to(renderer.device)
+        views = scoring_views(cloud, scene.up)
+        uncut = pipeline.pictures(cloud, views, settings, renderer, report)
+        small = pipeline.compress(cloud, settings, renderer, views, report, uncut)
+    with timed(seconds, "filter"), progress() as report:
+        return small, pipeline.tune(small, uncut, renderer, report)

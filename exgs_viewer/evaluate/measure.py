@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from exgs_viewer import methods, metrics, pipeline
+from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.evaluate import flicker
 from exgs_viewer.evaluate.plan import NO_RESTORER, Case, Plan, Row, View
 from exgs_viewer.evaluate.store import Store, scene_key
 from exgs_viewer.images import encode_jpeg
 from exgs_viewer.lpips import open_lpips
 from exgs_viewer.render import RenderOutput, open_renderer
-from exgs_viewer.restore import open_restorer
+from exgs_viewer.restore import Restorer, open_restorer
+from exgs_viewer.restore.scene_filter import SceneRestorer
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.camera import Camera
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import guess_up
-from exgs_viewer.settings import RenderSettings, Report, RestoreSettings, quiet, write_atomically
+from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, quiet, write_atomically
 
 REMEMBERED = 64
 """Reference pictures that are kept in memory with what FLIP sees of them: about 20 MB each at 960 x 640."""
@@ -47,7 +49,9 @@ class Measurer:
     def __init__(self, plan: Plan, case: Case, pool: Executor, report: Report) -> None:
         self.report = report
         report(0.0, f"{case.name}: opening")
-        self.restorers = {name: open_restorer(name) for name in plan.restorers if name != NO_RESTORER}
+        self.restorers: dict[str, Restorer | None] = {
+            name: open_restorer(name) for name in plan.restorers if name != NO_RESTORER
+        }
         self.renderer = open_renderer(plan.backend, report)
         scene = open_scene(case.path)
         up = scene.up or guess_up(scene.cloud)
@@ -60,6 +64,7 @@ class Measurer:
             recovery=plan.recovery,
         )
         self.lpips = open_lpips(self.renderer.device)
+        self._taught: dict[int, Pictures] = {}
         self._references: dict[tuple[int, int], Reference] = {}
         self._walk: tuple[list[Camera], list[flicker.Warp]] | None = None
 
@@ -68,6 +73,11 @@ class Measurer:
         self.report, words = report, f"{self.case.name}: {method} at {keep:.3g}"
         report(0.0, f"{words}, compressing")
         done = methods.compress(method, self.subject, keep)
+        if SceneRestorer.name in wanted:
+            report(0.15, f"{words}, fitting its filter")
+            fitted = pipeline.tune(done.cloud, self._pictures(done.cloud.sh_degree), self.renderer)
+            # Where no filter helps, a viewer shows the picture as it is.
+            self.restorers[SceneRestorer.name] = SceneRestorer(fitted) if fitted else None
         found: dict[str, list[Future]] = {restorer: [] for restorer in wanted}
         for number, view in enumerate(self.case.views):
             report(0.2 + 0.8 * number / len(self.case.views), f"{words}, view {number + 1} of {len(self.case.views)}")
@@ -100,6 +110,14 @@ class Measurer:
             self._references[number, degree] = reference
         return reference
 
+    def _pictures(self, sh_degree: int) -> Pictures:
+        """What scene filters are fitted to: the uncut scene with as much SH as is kept."""
+        if sh_degree not in self._taught:
+            subject, settings = self.subject, CompressionSettings(sh_degree=sh_degree)
+            found = pipeline.pictures(subject.cloud, subject.views, settings, self.renderer)
+            self._taught[sh_degree] = found
+        return self._taught[sh_degree]
+
     def uncut(self, view: View, sh_degree: int) -> Tensor:
         settings = RenderSettings(sh_degree=sh_degree)
         return pipeline.picture(self.subject.cloud, view.camera, view.size, self.renderer, settings).color
@@ -127,7 +145,7 @@ class Measurer:
         return self._walk
 
     def _finished(self, restorer: str, output: RenderOutput, keep: float) -> Tensor:
-        if restorer == NO_RESTORER:
+        if restorer == NO_RESTORER or self.restorers[restorer] is None:
             return output.color
         settings = RestoreSettings(restorer=restorer)
         return self.restorers[restorer].restore(output, settings, retention=keep)

@@ -42,6 +42,7 @@ class Restorer(Protocol):
 
 RESTORERS = {
     "inpaint": "exgs_viewer.restore.inpaint",
+    "scene": "exgs_viewer.restore.scene_filter",
     "lite": "exgs_viewer.restore.lite",
     "sd-turbo": "exgs_viewer.restore.sd_turbo",
 }

@@ -82,7 +82,7 @@ class Judged:
     @cached_property
     def pictures(self) -> Pictures:
         """What polishing learns from."""
-        return pictures(self.prepared, CompressionSettings(), self.renderer)
+        return pictures(self.cloud, self.views, CompressionSettings(), self.renderer)
 
 
 Reduce = Callable[[Judged, CompressionSettings, np.random.Generator], GaussianCloud]

@@ -58,6 +58,7 @@ class FakePrepared:
     """What merging starts from: just the cloud."""
 
     cloud: GaussianCloud
+    cameras: tuple = ()
 
 
 def merged(prepared: FakePrepared, compression: CompressionSettings, opacity: float) -> GaussianCloud:
@@ -236,7 +237,8 @@ def stand():
         rank=lambda best_first, voxel: torch.from_numpy(best_first.index),
         prepare=lambda cloud, looked, report: FakePrepared(cloud),
         fold=lambda prepared, compression: merged(prepared, compression, 0.25),
-        pictures=lambda prepared, compression, renderer, report: None,
+        pictures=lambda cloud, cameras, compression, renderer, report: None,
+        tune=lambda cloud, pictures, renderer, report: None,
         polish=polish,
         prepare_pruning=lambda cloud, looked, order: FakePrepared(cloud),
         exam=lambda pruning, compression, renderer: None,

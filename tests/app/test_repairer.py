@@ -6,12 +6,14 @@ import threading
 from dataclasses import replace
 
 import pytest
+import torch
 
 from exgs_viewer.app.repairer import FADE
-from exgs_viewer.app.state import Failed, Fetched, Finished, FrameReady, FrameRestored, Progress
+from exgs_viewer.app.state import Failed, Fetched, Finished, FrameReady, FrameRestored, Progress, Saved
 from exgs_viewer.errors import WeightsError
+from exgs_viewer.restore.scene_filter import TERMS, SceneFilter, from_meta
 from exgs_viewer.scene.camera import fly
-from exgs_viewer.settings import RestoreSettings
+from exgs_viewer.settings import CompressionSettings, RestoreSettings
 
 LITE = RestoreSettings(restorer="lite")
 BLUE = (0, 0, 2)
@@ -143,3 +145,88 @@ def test_the_trust_map_needs_no_second_restoration(stand, resting):
     assert len(stand.painter.given) == 1 and stand.engine.frame.sides == ("restored",)
     pixels = [event.frame for event in events if isinstance(event, FrameReady)][-1].pixels
     assert blue_of(stand.engine.frame) != 0.5 and pixels.shape == (320, 480, 4)
+
+
+SCENE = RestoreSettings(restorer="scene")
+MERGED = CompressionSettings(keep=0.1)
+
+
+def filters(stand, found):
+    """Let every compressed scene get the filter `found`; the counts of Gaussians that one was fitted for."""
+    tuned = []
+
+    def tune(cloud, pictures, renderer, report):
+        tuned.append(len(cloud))
+        report(0.5, "fitting")
+        return found
+
+    stand.engine._reducer._stages = replace(stand.engine._stages, tune=tune)
+    return tuned
+
+
+def bluer():
+    fitted = SceneFilter(torch.zeros(TERMS, 3))
+    fitted.weights[0, 2] = 0.25  # Of alpha, which is 1 everywhere: a quarter more blue.
+    return fitted
+
+
+def test_a_scene_s_filter_is_fitted_once_it_is_wanted_and_the_sliders_rest(stand, resting):
+    tuned, wanted = filters(stand, bluer()), replace(resting, restore=SCENE, compression=MERGED)
+    stand.rest(replace(wanted, restoring=False))
+    assert tuned == []
+    stand.engine.show(wanted)
+    stand.rest(wanted)
+    assert tuned == [100] and stand.engine.frame.sides == ("restored",) and blue_of(stand.engine.frame) == 0.25
+    stand.rest(replace(wanted, camera=fly(wanted.camera, 0.1, 0, 0)))
+    assert tuned == [100] and stand.engine.frame.sides == ("restored",)
+    stand.rest(replace(wanted, compression=replace(wanted.compression, keep=0.3)))
+    assert tuned == [100, 300] and stand.engine.settled
+
+
+def test_a_filter_is_saved_with_the_scene_that_it_belongs_to(stand, resting, tmp_path):
+    filters(stand, bluer())
+    wanted = replace(resting, restore=SCENE, compression=MERGED)
+    stand.rest(wanted)
+    stand.engine.save(tmp_path / "a.exgs", wanted)
+    stand.until(Saved)
+    assert torch.equal(from_meta(stand.saved[-1][2]).weights, bluer().weights)
+    stand.rest(replace(wanted, compression=replace(wanted.compression, keep=0.3), restoring=False))
+    stand.engine.save(tmp_path / "b.exgs", replace(wanted, compression=replace(wanted.compression, keep=0.3)))
+    stand.until(Saved)
+    assert from_meta(stand.saved[-1][2]) is None
+
+
+def test_where_no_filter_helps_it_is_told_and_tried_once(stand, resting):
+    tuned = filters(stand, None)
+    events = stand.rest(replace(resting, restore=SCENE, compression=MERGED))
+    assert "no filter of its own" in stand.engine.repairs.trouble and tuned == [100] and stand.engine.settled
+    assert len([event for event in events if isinstance(event, Failed)]) == 1
+
+
+def test_a_filter_that_cannot_be_fitted_is_told_once(stand, resting):
+    def fail(*arguments):
+        raise MemoryError
+
+    stand.engine._reducer._stages = replace(stand.engine._stages, tune=fail)
+    events = stand.rest(replace(resting, restore=SCENE, compression=MERGED))
+    failed = [event for event in events if isinstance(event, Failed)]
+    assert [event.job for event in failed] == ["tune", "restore"] and stand.engine.settled
+
+
+def test_an_opened_file_brings_its_filter(stand, view):
+    open_scene = stand.engine._stages.open_scene
+    stand.engine._stages = replace(
+        stand.engine._stages,
+        open_scene=lambda path, report: replace(open_scene(path, report), meta=bluer().stored()),
+    )
+    tuned = filters(stand, None)
+    whole = replace(view, restoring=True, restore=SCENE, compression=replace(view.compression, keep=1.0))
+    stand.open()
+    stand.rest(whole)
+    assert stand.engine.frame.sides == ("restored",) and blue_of(stand.engine.frame) == 0.25 and tuned == []
+
+
+def test_a_plain_cut_has_no_filter(stand, resting):
+    tuned = filters(stand, bluer())
+    stand.rest(replace(resting, restore=SCENE))
+    assert tuned == [] and "no filter of its own" in stand.engine.repairs.trouble

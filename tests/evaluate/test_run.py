@@ -9,6 +9,7 @@ import statistics
 from dataclasses import replace
 
 import pytest
+import torch
 
 from exgs_viewer import cli, evaluate, metrics
 from exgs_viewer.evaluate import measure, page
@@ -16,6 +17,7 @@ from exgs_viewer.evaluate.plan import ROW_FIELDS, cases
 from exgs_viewer.evaluate.store import Store
 from exgs_viewer.methods import Subject, compress
 from exgs_viewer.render import open_renderer
+from exgs_viewer.restore.scene_filter import TERMS, SceneFilter
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.views import guess_up
 from exgs_viewer.settings import RenderSettings
@@ -70,6 +72,20 @@ def test_flicker_is_measured_where_it_is_asked_for(plan):
     assert plain.flicker == plain.flicker_before == filled.flicker_before and 0 < plain.flicker < 0.2
     text = (plan.folder / "report.md").read_text()
     assert f"{255 * filled.flicker:.2f} (" in text and "mean levels of 255" in text
+
+
+def test_scene_filters_are_fitted_to_each_compressed_scene(plan, monkeypatch):
+    fitted = SceneFilter(torch.zeros(TERMS, 3))
+    fitted.weights[0] = 0.05  # Of alpha: all that is drawn becomes brighter.
+    tuned = []
+    monkeypatch.setattr(
+        measure.pipeline, "tune", lambda cloud, *_: tuned.append(len(cloud)) or (fitted if len(cloud) > 100 else None)
+    )
+    plan = replace(plan, keeps=(0.1, 0.5), restorers=("none", "scene"))
+    few, few_scene, many, many_scene = evaluate.run(plan)
+    assert tuned == [60, 300]
+    assert few_scene.psnr == few.psnr  # No filter helps: the picture stays.
+    assert many_scene.psnr != many.psnr and many_scene.bytes == many.bytes
 
 
 def test_a_second_run_measures_nothing_again(finished, monkeypatch):

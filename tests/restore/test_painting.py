@@ -229,6 +229,10 @@ def test_the_user_s_own_weights_come_first(tmp_path, monkeypatch):
     write_painter(tmp_path / "lite", painter(SMALL), {})
     assert networks.find("lite") == tmp_path / "lite"
     restorer = open_restorer("lite")
-    assert restorer.name == "lite" and "lite" in restorer.label and set(RESTORERS) == {"inpaint", "lite", "sd-turbo"}
+    assert (
+        restorer.name == "lite"
+        and "lite" in restorer.label
+        and set(RESTORERS) == {"inpaint", "scene", "lite", "sd-turbo"}
+    )
     image, alpha = torn(64, 64)
     assert_close(restorer.restore(drawn(image, alpha), FULL, retention=KEPT), at_first(image, alpha), rtol=0, atol=1e-6)
