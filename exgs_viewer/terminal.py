@@ -56,6 +56,8 @@ def _in_words(name: str, value: Any) -> str:
         return "  ".join(_in_words(name, part) for part in value) if value else "none"
     if "bytes" in name:
         return f"{value:,} ({value / 1e6:.2f} MB)"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

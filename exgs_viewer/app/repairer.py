@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from exgs_viewer.app import work
 from exgs_viewer.app.stages import Stages
-from exgs_viewer.app.state import Frame, FrameRequest, Repaired, Repairs, ViewState, takes_time
+from exgs_viewer.app.state import Frame, FrameRequest, Repaired, Repairs, ViewState
 from exgs_viewer.app.workers import LatestWorker, Notify, synchronise
 from exgs_viewer.restore import Restorer
 from exgs_viewer.restore.scene_filter import SceneFilter, SceneRestorer
@@ -86,8 +86,11 @@ class Repairer:
         self._fade = min(1.0, round(FADE_STEPS * (self._clock() - self._since) / FADE) / FADE_STEPS)
         return replace(request, repaired=repaired, strength=settings.strength, fade=self._fade)
 
-    def follow(self, request: FrameRequest, frame: Frame | None, view: ViewState) -> None:
-        """Restore what is on the screen (`frame`) where that is the wanted picture; stop what nobody waits for."""
+    def follow(self, request: FrameRequest, frame: Frame | None, view: ViewState, tuning: bool) -> None:
+        """Restore what is on the screen (`frame`) where that is the wanted picture; stop what nobody waits for.
+
+        `tuning` tells that the scene's own filter is still to come.
+        """
         wanted = None
         if "restored" in request.sides and request.draft.whole and not view.held:
             wanted = work.repair_key(request, view.restore, self.fitted(request))
@@ -102,17 +105,13 @@ class Repairer:
         fitted = self.fitted(frame.request)
         if "restored" not in frame.outputs or work.repair_key(frame.request, view.restore, fitted) != wanted:
             return
-        if view.restore.restorer == SceneRestorer.name and fitted is None and self._filter_comes(frame.request):
+        if view.restore.restorer == SceneRestorer.name and fitted is None and tuning:
             return
         if not frame.request.draft.whole or frame.request.repaired is not None:
             return
         self._asked, self._failed = wanted, None
         output, kept = frame.outputs["restored"], frame.request.compression.keep
         self._worker.submit(work.RestoreRequest(wanted, output, view.restore, kept, fitted))
-
-    def _filter_comes(self, request: FrameRequest) -> bool:
-        """Whether a filter is still to be fitted to what `request` shows."""
-        return takes_time(request.compression) and (request.reduced is None or not request.reduced.tuned)
 
     def again(self) -> None:
         """What could not be restored may be now."""
