@@ -113,7 +113,7 @@ def _adjoint(
     weight = torch.zeros(len(cloud), device=cloud.device)
     for number, (camera, wanted) in enumerate(zip(exam.cameras, exam.pictures, strict=True)):
         report(number / len(exam.cameras), "")
-        answer = (lambda drawn: drawn) if values is not None else partial(missing, wanted)
+        answer = None if values is not None else partial(missing, wanted)
         found, seen = renderer.adjoint(cloud, camera, exam.size, answer, values)
         total += found
         weight += seen

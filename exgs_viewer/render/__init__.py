@@ -86,6 +86,11 @@ It is called while the renderer is busy, so it must not draw.
 """
 
 
+def itself(picture: Tensor) -> Tensor:
+    """The Cotangent that is the picture."""
+    return picture
+
+
 class Renderer(Protocol):
     """Stateless apart from its device and scratch memory; may be called from two threads."""
 
@@ -106,11 +111,17 @@ class Renderer(Protocol):
         ...
 
     def adjoint(
-        self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent, colors: Tensor | None = None
+        self,
+        cloud: GaussianCloud,
+        camera: Camera,
+        size: Size,
+        cotangent: Cotangent | None = None,
+        colors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """A^T cotangent [N, 3] and A^T 1 [N], where the picture is A times the Gaussians' colours.
 
-        Much cheaper than `gradients`. `colors` [N, 3], of any sign, are drawn in place of the cloud's own.
+        Without a cotangent it is the picture itself: A^T A colours. Much cheaper than `gradients`. `colors` [N, 3], of
+        any sign, are drawn in place of the cloud's own.
         """
         ...
 

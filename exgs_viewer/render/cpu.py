@@ -100,7 +100,12 @@ class CpuRenderer:
         return Gradients(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
 
     def adjoint(
-        self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent, colors: Tensor | None = None
+        self,
+        cloud: GaussianCloud,
+        camera: Camera,
+        size: Size,
+        cotangent: Cotangent | None = None,
+        colors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See Renderer.adjoint."""
         found = np.zeros((len(cloud), 4), np.float32)
@@ -109,9 +114,13 @@ class CpuRenderer:
             lists = _list_tiles(self._scratch, flat, camera, size, RenderSettings())
             if colors is not None:
                 backward.recolor(lists.counts, lists.ids, colors.contiguous().numpy(), lists.splats)
-            _, turned = self._answered(lists, size, cotangent)
             sums = self._scratch.array("sums", (lists.pairs, 4), np.float32)
-            backward.back_to_colors(*lists.kernel_input, turned, sums)
+            if cotangent is None:
+                longest = int(np.diff(lists.offsets).max())
+                backward.there_and_back(*lists.kernel_input, *size, longest, sums)
+            else:
+                _, turned = self._answered(lists, size, cotangent)
+                backward.back_to_colors(*lists.kernel_input, turned, sums)
             backward.scatter(lists.counts, lists.ids, self._gathered(lists, sums, len(cloud)), found)
         return torch.from_numpy(found[:, :3].copy()), torch.from_numpy(found[:, 3].copy())
 

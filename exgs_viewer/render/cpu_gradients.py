@@ -102,6 +102,70 @@ def back_to_colors(splats, offsets, lists, workers, tiles_x, cotangent, sums):
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
+def there_and_back(splats, offsets, lists, workers, tiles_x, width, height, longest, sums):
+    """back_to_colors with the picture itself as cotangent: each tile is drawn, and its weights, still at hand, carry
+    it back. `longest` is the length of the longest tile's list."""
+    tiles = offsets.shape[0] - 1
+    for worker in prange(workers):
+        buffer = np.empty(4 * 256, np.float32)  # transmittance, red, green, blue
+        weights = np.empty(longest * 256, np.float32)
+        rows = np.empty((longest, 2), np.int64)
+        batch = np.empty((SHARE, FIELDS), np.float32)
+        for tile in range(worker, tiles, workers):
+            top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
+            bottom, columns = min(height, top + TILE) - 1, min(width - left, TILE)
+            buffer[:] = F(0)
+            for y in range(bottom - top + 1):
+                buffer[16 * y : 16 * y + columns] = F(1)
+            start, drawn = offsets[tile], 0
+            sums[start : offsets[tile + 1]] = F(0)
+            for begin in range(start, offsets[tile + 1], SHARE):
+                shared = fetch(splats, lists, begin, min(offsets[tile + 1], begin + SHARE), batch)
+                for j in range(shared):
+                    first, last = rows_of(batch, j, left, top, bottom)
+                    rows[drawn, 0], rows[drawn, 1] = first - top, last + 1 - top
+                    a, b, c, opacity = batch[j, A], batch[j, B], batch[j, C], batch[j, OPACITY]
+                    red, green, blue = batch[j, RED], batch[j, GREEN], batch[j, BLUE]
+                    dx0 = F(left) + F(0.5) - batch[j, X]
+                    half_a, dy0 = F(0.5) * a, F(0.5) - batch[j, Y]
+                    own = U(drawn * 256)
+                    for y in range(first, last + 1):
+                        dy = F(y) + dy0
+                        linear, constant = b * dy, F(0.5) * c * dy * dy
+                        o = U((y - top) * 16)
+                        for step in range(16):
+                            i = o + U(step)
+                            dx = F(step) + dx0
+                            x = min(FAR, (half_a * dx + linear) * dx + constant)
+                            al = min(ALPHA_MAX, opacity * exp_minus(x))
+                            al = al if al >= ALPHA_MIN else F(0)
+                            t = buffer[i]
+                            weight = al * t
+                            rest = t - weight
+                            live = rest > T_MIN
+                            weight = weight if live else F(0)
+                            buffer[i] = rest if live else -abs(t)
+                            buffer[i + U(256)] += weight * red
+                            buffer[i + U(512)] += weight * green
+                            buffer[i + U(768)] += weight * blue
+                            weights[own + i] = weight
+                    drawn += 1
+                if not any_alive(buffer):
+                    break
+            for k in range(drawn):
+                red, green, blue, total = F(0), F(0), F(0), F(0)
+                o, own = U(rows[k, 0] * 16), U(k * 256)
+                for step in range((rows[k, 1] - rows[k, 0]) * 16):
+                    i = o + U(step)
+                    weight = weights[own + i]
+                    red += weight * buffer[i + U(256)]
+                    green += weight * buffer[i + U(512)]
+                    blue += weight * buffer[i + U(768)]
+                    total += weight
+                sums[start + k, 0], sums[start + k, 1], sums[start + k, 2], sums[start + k, 3] = red, green, blue, total
+
+
+@njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
 def back_to_splats(splats, offsets, lists, workers, tiles_x, picture, cotangent, sums):
     """sums [pairs, SUMS] for each (tile, splat) pair; picture [H, W, 3] is what was drawn, over black."""
     height, width = cotangent.shape[:2]

@@ -22,6 +22,7 @@ from exgs_viewer.render import (
     Gradients,
     RenderOutput,
     Significance,
+    itself,
 )
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import SH_C0, SH_COUNTS, GaussianCloud
@@ -103,14 +104,19 @@ class ReferenceRenderer:
         return Gradients(*found, back[:, :3].masked_fill(colors <= 0, 0), back[:, 3], back[:, 4])
 
     def adjoint(
-        self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent, colors: Tensor | None = None
+        self,
+        cloud: GaussianCloud,
+        camera: Camera,
+        size: Size,
+        cotangent: Cotangent | None = None,
+        colors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See Renderer.adjoint."""
         cloud = cloud.to(self.device)
         shape = [getattr(cloud, name).to(self.dtype) for name in ("means", "scales", "quats", "opacities")]
         if colors is None:
             colors = view_colors(cloud, camera, cloud.sh_degree, self.dtype)
-        back = self._back(shape, colors.to(self.device, self.dtype), camera, size, cotangent)[-1]
+        back = self._back(shape, colors.to(self.device, self.dtype), camera, size, cotangent or itself)[-1]
         return back[:, :3], back[:, 3]
 
     def _back(

@@ -128,6 +128,21 @@ def test_cpu_carries_a_cotangent_back_to_colors_as_torch(cpu, reference, cloud, 
         assert_close(weight, total, rtol=1e-3, atol=0.02)
 
 
+@pytest.mark.parametrize("size", [(96, 64), (53, 37)])
+def test_without_a_cotangent_the_picture_itself_is_carried_back(cpu, reference, camera, size):
+    """Over tiles that end before their lists do, too: many Gaussians here are large and solid."""
+    cloud = random_cloud(4000, seed=2, sh_degree=0)
+    cloud = cloud.replaced(scales=cloud.scales * 2)
+    values = torch.randn(len(cloud), 3, generator=torch.Generator().manual_seed(1))
+    found, weight = cpu.adjoint(cloud, camera, size, None, values)
+    for each in (cpu, reference):
+        wanted, total = each.adjoint(cloud, camera, size, lambda drawn: drawn, values)
+        assert (found - wanted).norm() <= 2e-3 * wanted.norm()
+        assert (weight - total).norm() <= 2e-3 * total.norm()
+    again, _ = reference.adjoint(cloud, camera, size, None, values)
+    assert_close(again, reference.adjoint(cloud, camera, size, lambda drawn: drawn, values)[0])
+
+
 @pytest.mark.parametrize("name", ["cpu", "reference"])
 def test_drawing_given_colors_and_carrying_back_are_adjoint(name, cloud, camera):
     """<A x, y> = <x, A^T y>, for colours of any sign."""
