@@ -89,7 +89,7 @@ PRESETS = {
 class RestoreSettings:
     """How the compressed picture is repaired."""
 
-    restorer: Literal["inpaint", "scene", "lite", "sd-turbo"] = "inpaint"
+    restorer: Literal["inpaint", "scene", "lite", "sd-turbo"] = "scene"
     """Which restorer works: inpaint is the classical push-pull fill, scene a filter fitted to the compressed scene,
     lite a small network, sd-turbo the paper's large one, for weights of your own."""
     strength: Annotated[float, Range(0.0, 1.0)] = 1.0

@@ -297,7 +297,7 @@ def test_a_scene_filter_travels_in_the_file(capsys, tmp_path, scene, cameras, mo
     monkeypatch.setattr(pipeline, "tune", lambda *_: None)
     assert told(capsys, "compress", scene, "-o", small, "--keep", "0.5", "--scene-filter")["scene_filter"] is False
     assert cli.main(["render", str(small), *map(str, view), "-o", str(tmp_path / "a.png"), "--restore", "scene"]) == 2
-    assert "no filter of its own" in capsys.readouterr().err
+    assert "small.exgs: it holds no filter of its own" in capsys.readouterr().err
 
 
 def test_the_trust_map_is_grey_where_nothing_was_changed_and_says_its_scale(capsys, tmp_path, scene, cameras):

@@ -99,13 +99,6 @@ class Reducer:
         have = self.exact(compression)
         return have is None or not have.final
 
-    def tuning(self, compression: CompressionSettings) -> bool:
-        """Whether a filter may still come, once it is wanted."""
-        if not takes_time(compression) or reduction_of(compression) in self._given_up:
-            return False
-        have = self.exact(compression)
-        return have is None or not have.tuned
-
     def follow(self, ranked: Ranked, compression: CompressionSettings) -> None:
         """Have the scene cut as the slider says, as soon as there is a tree to cut, or amplified."""
         wanted = reduction_of(compression)

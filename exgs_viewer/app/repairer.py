@@ -86,11 +86,8 @@ class Repairer:
         self._fade = min(1.0, round(FADE_STEPS * (self._clock() - self._since) / FADE) / FADE_STEPS)
         return replace(request, repaired=repaired, strength=settings.strength, fade=self._fade)
 
-    def follow(self, request: FrameRequest, frame: Frame | None, view: ViewState, tuning: bool) -> None:
-        """Restore what is on the screen (`frame`) where that is the wanted picture; stop what nobody waits for.
-
-        `tuning` tells that the scene's own filter is still to come.
-        """
+    def follow(self, request: FrameRequest, frame: Frame | None, view: ViewState) -> None:
+        """Restore what is on the screen (`frame`) where that is the wanted picture; stop what nobody waits for."""
         wanted = None
         if "restored" in request.sides and request.draft.whole and not view.held:
             wanted = work.repair_key(request, view.restore, self.fitted(request))
@@ -104,8 +101,6 @@ class Repairer:
             return
         fitted = self.fitted(frame.request)
         if "restored" not in frame.outputs or work.repair_key(frame.request, view.restore, fitted) != wanted:
-            return
-        if view.restore.restorer == SceneRestorer.name and fitted is None and tuning:
             return
         if not frame.request.draft.whole or frame.request.repaired is not None:
             return

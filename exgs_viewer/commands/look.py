@@ -173,9 +173,15 @@ class Render:
         settings = CompressionSettings() if self.keep is None else CompressionSettings(keep=self.keep)
         if self.restore == SceneRestorer.name and self.keep is not None:
             cloud, fitted = compressed_with_filter(scene, settings, renderer, seconds)
-            restorer = SceneRestorer(fitted)
+            restorer = SceneRestorer(fitted) if fitted else None
         elif self.restore == SceneRestorer.name:
-            restorer = SceneRestorer(from_meta(scene.meta))
+            fitted = from_meta(scene.meta)
+            if fitted is None:
+                raise ExgsError(
+                    f"{self.scene}: it holds no filter of its own; `exgs compress --scene-filter` makes files "
+                    "with one, and --keep fits one now."
+                )
+            restorer = SceneRestorer(fitted)
         elif self.keep is not None:
             cloud = compressed(scene, settings, renderer, seconds)
         cameras = views or {self.output: first_view(scene)}

@@ -61,10 +61,7 @@ class Compress:
         renderer, meta = open_renderer(self.backend), exgs.metadata(scene, settings)
         if self.scene_filter:
             kept, fitted = compressed_with_filter(scene, settings, renderer, seconds)
-            if fitted is None:
-                warn(("No filter brings this scene's pictures nearer to the uncut ones, so the file has none.",))
-            else:
-                meta |= fitted.stored()
+            meta |= fitted.stored() if fitted else {}
         else:
             kept = compressed(scene, settings, renderer, seconds)
         with timed(seconds, "encode"), progress() as report:

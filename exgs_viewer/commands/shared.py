@@ -91,4 +91,7 @@ def compressed_with_filter(
         uncut = pipeline.pictures(cloud, views, settings, renderer, report)
         small = pipeline.compress(cloud, settings, renderer, views, report, uncut)
     with timed(seconds, "filter"), progress() as report:
-        return small, pipeline.tune(small, uncut, renderer, report)
+        fitted = pipeline.tune(small, uncut, renderer, report)
+    if fitted is None:
+        warn(("no filter brings this scene's pictures nearer to the uncut ones, so it does without.",))
+    return small, fitted

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from exgs_viewer import metrics
-from exgs_viewer.errors import WeightsError
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.restore import Stale, never
+from exgs_viewer.restore.inpaint import filled
 from exgs_viewer.settings import RestoreSettings
 
 LEVELS = 4
@@ -79,23 +79,24 @@ def from_meta(meta: dict[str, Any]) -> SceneFilter | None:
 
 
 class SceneRestorer:
-    """Restorer that applies one scene's filter."""
+    """Restorer that applies one scene's filter; as long as there is none, the push-pull fill, and its label says so."""
 
     name = "scene"
-    label = "Restored (scene filter)"
 
     def __init__(self, fitted: SceneFilter | None = None) -> None:
         self.fitted = fitted
 
+    @property
+    def label(self) -> str:
+        """See Restorer."""
+        return "Restored (scene filter)" if self.fitted else "Restored (fill: no scene filter)"
+
     def restore(
         self, output: RenderOutput, settings: RestoreSettings, stale: Stale = never, retention: float | None = None
     ) -> Tensor | None:
-        """See Restorer. Raises WeightsError where the scene has no filter."""
+        """See Restorer."""
         if self.fitted is None:
-            raise WeightsError(
-                "This compressed scene has no filter of its own (fitted on request while compressing, and kept only "
-                "where it helps); choose another restorer."
-            )
+            return filled(output, stale, settings.strength)
         found = change(self.fitted, output, stale)
         return None if found is None else (output.color + settings.strength * found).clamp(0, 1)
 

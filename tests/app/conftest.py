@@ -18,13 +18,14 @@ from exgs_viewer.render import RenderOutput
 from exgs_viewer.scene import Scene, save_scene
 from exgs_viewer.scene.camera import look_at
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.settings import CompressionSettings
+from exgs_viewer.settings import CompressionSettings, RestoreSettings
 
 SIZE = (480, 320)
 VIEW = ViewState(
     look_at((0.25, 0.0, -2.0), (0.25, 0.0, 0.0), (0.0, -1.0, 0.0)),
     SIZE,
     compression=CompressionSettings(reduction="prune", amplify="constant"),
+    restore=RestoreSettings(restorer="inpaint"),
 )
 
 

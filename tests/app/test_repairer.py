@@ -196,11 +196,14 @@ def test_a_filter_is_saved_with_the_scene_that_it_belongs_to(stand, resting, tmp
     assert from_meta(stand.saved[-1][2]) is None
 
 
-def test_where_no_filter_helps_it_is_told_and_tried_once(stand, resting):
+def test_where_no_filter_helps_the_fill_stays_and_is_called_that(stand, resting):
     tuned = filters(stand, None)
-    events = stand.rest(replace(resting, restore=SCENE, compression=MERGED))
-    assert "no filter of its own" in stand.engine.repairs.trouble and tuned == [100] and stand.engine.settled
-    assert len([event for event in events if isinstance(event, Failed)]) == 1
+    wanted = replace(resting, restore=SCENE, compression=MERGED)
+    events = stand.rest(wanted)
+    assert tuned == [100] and stand.engine.settled and "no scene filter" in stand.engine.repairs.label
+    assert not [event for event in events if isinstance(event, Failed)]
+    stand.rest(replace(wanted, camera=fly(wanted.camera, 0.1, 0, 0)))
+    assert tuned == [100]
 
 
 def test_a_filter_that_cannot_be_fitted_is_told_once(stand, resting):
@@ -210,7 +213,7 @@ def test_a_filter_that_cannot_be_fitted_is_told_once(stand, resting):
     stand.engine._reducer._stages = replace(stand.engine._stages, tune=fail)
     events = stand.rest(replace(resting, restore=SCENE, compression=MERGED))
     failed = [event for event in events if isinstance(event, Failed)]
-    assert [event.job for event in failed] == ["tune", "restore"] and stand.engine.settled
+    assert [event.job for event in failed] == ["tune"] and stand.engine.settled
 
 
 def test_an_opened_file_brings_its_filter(stand, view):
@@ -229,4 +232,17 @@ def test_an_opened_file_brings_its_filter(stand, view):
 def test_a_plain_cut_has_no_filter(stand, resting):
     tuned = filters(stand, bluer())
     stand.rest(replace(resting, restore=SCENE))
-    assert tuned == [] and "no filter of its own" in stand.engine.repairs.trouble
+    assert tuned == [] and stand.engine.frame.sides == ("restored",)
+    assert "no scene filter" in stand.engine.repairs.label
+
+
+def test_a_picture_is_saved_with_the_filter_that_is_there(stand, resting, tmp_path):
+    filters(stand, bluer())
+    wanted = replace(resting, restore=SCENE, compression=MERGED, size=(90, 60))
+    stand.engine.capture(tmp_path / "before.png", wanted, {})
+    stand.until(Saved)
+    before = stand.saved[-1][1]
+    stand.rest(wanted)
+    stand.engine.capture(tmp_path / "after.png", wanted, {})
+    stand.until(Saved)
+    assert float(before[..., 2].max()) == 0 and float(stand.saved[-1][1][..., 2].min()) == 0.25

@@ -12,7 +12,7 @@ from exgs_viewer.app.memory import load_memory
 from exgs_viewer.app.readout import restoring_text
 from exgs_viewer.app.session import Session
 from exgs_viewer.scene import WRITERS, open_scene
-from exgs_viewer.settings import Settings, load_settings
+from exgs_viewer.settings import RestoreSettings, Settings, load_settings
 
 
 class Asked:
@@ -28,7 +28,8 @@ class Asked:
 @pytest.fixture
 def session(stand, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    session = Session(Settings(), stand.engine, clock=stand.clock)
+    settings = Settings(restore=RestoreSettings(restorer="inpaint"))
+    session = Session(settings, stand.engine, clock=stand.clock)
     session.asker = Asked()
     session.set_size((480, 320))
     session.stand = stand

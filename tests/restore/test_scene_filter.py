@@ -10,8 +10,8 @@ import torch
 from torch.testing import assert_close
 
 from exgs_viewer import metrics
-from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore import open_restorer, scene_filter
+from exgs_viewer.restore.inpaint import filled
 from exgs_viewer.restore.scene_filter import KEY, TERMS, SceneFilter, SceneRestorer, change, fit, from_meta
 from exgs_viewer.scene import exgs
 from exgs_viewer.settings import RestoreSettings
@@ -114,9 +114,10 @@ def test_strength_blends_and_stale_work_is_dropped():
     assert restorer.restore(output, FULL, lambda: True) is None
 
 
-def test_a_scene_without_a_filter_says_so():
-    with pytest.raises(WeightsError, match="no filter of its own"):
-        open_restorer("scene").restore(pictured(1), FULL)
+def test_without_a_filter_it_is_the_fill_and_says_so():
+    output, restorer = pictured(1), open_restorer("scene")
+    assert "no scene filter" in restorer.label and "no scene filter" not in SceneRestorer(planted()).label
+    assert_close(restorer.restore(output, FULL), filled(output))
 
 
 def test_the_file_holds_it_to_the_last_bit(tmp_path):
