@@ -12,12 +12,12 @@ from exgs_viewer.app import state as said
 from exgs_viewer.app import work
 from exgs_viewer.app.frames import Frames, request_for
 from exgs_viewer.app.pace import FULL, Draft
-from exgs_viewer.app.reducer import Reducer
+from exgs_viewer.app.reducer import Reducer, Source
 from exgs_viewer.app.repairer import Repairer
 from exgs_viewer.app.screen import Screen
 from exgs_viewer.app.sizer import LEISURE, Sizer
 from exgs_viewer.app.stages import Stages, real_stages
-from exgs_viewer.app.state import Event, Frame, FrameRequest, Ranked, Repairs, Saved, ViewState
+from exgs_viewer.app.state import Event, Frame, FrameRequest, Ranked, Reduced, Repairs, Saved, ViewState
 from exgs_viewer.app.stillness import MEASURE, SETTLE, Stillness
 from exgs_viewer.app.workers import Broke, Done, JobWorker, Notify, Progressed, nothing
 from exgs_viewer.errors import BackendError
@@ -301,6 +301,8 @@ class Engine:
                 self._take_ranking(ranking, done)
             case "tree", treed if treed.ranked.cloud is self._opened.scene.cloud:
                 self._reducer.take_tree(treed)
+            case "tune", tuned:
+                self._take_tuned(tuned)
             case "model" | "anchors" | "size", found:
                 if self._sizes.take(found, rough=done.name == "model"):
                     self._tell_size()
@@ -324,6 +326,12 @@ class Engine:
             self._sizes.encode(self._compressed(self._view))
         if self._view:
             self._sizes.estimate(self._view.compression)
+
+    def _take_tuned(self, tuned: tuple[Source, Reduced]) -> None:
+        """The filter takes a kilobyte of the file."""
+        self._reducer.take_tuned(tuned)
+        if self.ready and self._view and tuned[1].fitted:
+            self._sizes.encode(self._compressed(self._view))
 
     def _broke(self, broke: Broke) -> None:
         if self._view and broke.name == "size":

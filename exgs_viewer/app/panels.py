@@ -24,7 +24,7 @@ MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Alpha", "significan
 
 FETCHED = "sd-turbo"
 """The restorer whose weights can be fetched from here."""
-RESTORER_WORDS = {"inpaint": "Fill", "scene": "Scene", "lite": "Lite", "sd-turbo": "SD-Turbo"}
+RESTORER_WORDS = {"inpaint": "Fill", "scene": "Scene", "lite": "Lite", "sd-turbo": "Turbo"}
 
 
 class Actions(Protocol):

@@ -178,6 +178,10 @@ class Reducer:
         """Merging has failed for these settings; the plain cut stays."""
         self._given_up.add(reduction_of(compression))
 
+    def take_tuned(self, tuned: tuple[Source, Reduced]) -> None:
+        """The job `tune` is done."""
+        self._take(*tuned)
+
     def untuned(self) -> None:
         """What there is does without a filter."""
         if self._reduced is not None:
@@ -234,7 +238,7 @@ class Reducer:
         self._hand_over(source, reduced)
         return reduced
 
-    def _tune(self, source: Source, have: Reduced, renderer: Renderer, report: Report) -> None:
+    def _tune(self, source: Source, have: Reduced, renderer: Renderer, report: Report) -> tuple[Source, Reduced]:
         stages, compression = self._stages, have.compression
         if isinstance(source, Ranked):
             pruning = self._pruning_of(source)
@@ -242,7 +246,8 @@ class Reducer:
         else:
             pictures = self._pictures_of(source, compression, renderer, report)
         fitted = stages.tune(have.cloud, pictures, renderer, report)
-        self._hand_over(source, replace(have, fitted=fitted, tuned=True))
+        synchronise()
+        return source, replace(have, fitted=fitted, tuned=True)
 
     def _pictures_of(
         self, source: Source, compression: CompressionSettings, renderer: Renderer, report: Report

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from exgs_viewer.app.repairer import FADE
-from exgs_viewer.app.state import Failed, Fetched, Finished, FrameReady, FrameRestored, Progress, Saved
+from exgs_viewer.app.state import Failed, Fetched, Finished, FrameReady, FrameRestored, Progress, Saved, SizeKnown
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore.scene_filter import TERMS, SceneFilter, from_meta
 from exgs_viewer.scene.camera import fly
@@ -194,6 +194,17 @@ def test_a_filter_is_saved_with_the_scene_that_it_belongs_to(stand, resting, tmp
     stand.engine.save(tmp_path / "b.exgs", replace(wanted, compression=replace(wanted.compression, keep=0.3)))
     stand.until(Saved)
     assert from_meta(stand.saved[-1][2]) is None
+
+
+def test_the_exact_size_counts_the_filter(stand, resting):
+    filters(stand, bluer())
+    stages, wanted = stand.engine._stages, replace(resting, restore=SCENE, compression=MERGED)
+    sizes = replace(stages, encode=lambda cloud, meta, settings, report: 10 * len(cloud) + 1000 * ("filter" in meta))
+    stand.engine._stages = stand.engine._sizes._stages = sizes
+    stand.rest(replace(wanted, restoring=False))
+    assert stand.engine._sizes.of(MERGED).bytes == 1000
+    known = [event for event in stand.rest(wanted) if isinstance(event, SizeKnown)]
+    assert (known[-1].bytes, known[-1].exact) == (2000, True) == (stand.engine._sizes.of(MERGED).bytes, True)
 
 
 def test_where_no_filter_helps_the_fill_stays_and_is_called_that(stand, resting):
