@@ -179,8 +179,10 @@ class Reducer:
         self._given_up.add(reduction_of(compression))
 
     def take_tuned(self, tuned: tuple[Source, Reduced]) -> None:
-        """The job `tune` is done."""
-        self._take(*tuned)
+        """The job `tune` is done; of use as long as what it was done for is there."""
+        source, reduced = tuned
+        if source is self._source and self._reduced is not None and self._reduced.cloud is reduced.cloud:
+            self._reduced = reduced
 
     def untuned(self) -> None:
         """What there is does without a filter."""
@@ -205,10 +207,6 @@ class Reducer:
             return
         have = self._reduced
         if have is None or have.compression != reduced.compression or not have.final:
-            better = not reduced.tuned
-        else:
-            better = reduced.tuned and reduced.cloud is have.cloud
-        if better:
             self._reduced = reduced
 
     def close(self) -> None:

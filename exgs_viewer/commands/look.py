@@ -15,7 +15,6 @@ from exgs_viewer.commands.shared import (
     check_output,
     check_there,
     compressed,
-    compressed_with_filter,
     first_view,
     opened,
 )
@@ -170,20 +169,17 @@ class Render:
 
         restorer = open_restorer(self.restore) if self.restore else None
         renderer, cloud = open_renderer(self.backend), scene.cloud
-        settings = CompressionSettings() if self.keep is None else CompressionSettings(keep=self.keep)
-        if self.restore == SceneRestorer.name and self.keep is not None:
-            cloud, fitted = compressed_with_filter(scene, settings, renderer, seconds)
+        by_filter, fitted = self.restore == SceneRestorer.name, from_meta(scene.meta)
+        if self.keep is not None:
+            settings = CompressionSettings(keep=self.keep)
+            cloud, fitted = compressed(scene, settings, renderer, seconds, by_filter)
+        elif by_filter and fitted is None:
+            raise ExgsError(
+                f"{self.scene}: it holds no filter of its own; `exgs compress --scene-filter` makes files with one, "
+                "and --keep fits one now."
+            )
+        if by_filter:
             restorer = SceneRestorer(fitted) if fitted else None
-        elif self.restore == SceneRestorer.name:
-            fitted = from_meta(scene.meta)
-            if fitted is None:
-                raise ExgsError(
-                    f"{self.scene}: it holds no filter of its own; `exgs compress --scene-filter` makes files "
-                    "with one, and --keep fits one now."
-                )
-            restorer = SceneRestorer(fitted)
-        elif self.keep is not None:
-            cloud = compressed(scene, settings, renderer, seconds)
         cameras = views or {self.output: first_view(scene)}
         with timed(seconds, "render"), progress() as report:
             for done, (path, camera) in enumerate(cameras.items()):

@@ -15,7 +15,6 @@ from exgs_viewer.commands.shared import (
     check_output,
     check_there,
     compressed,
-    compressed_with_filter,
     opened,
     warn,
 )
@@ -59,11 +58,9 @@ class Compress:
             scene = opened(self.scene)
         settings = plain(CompressionSettings, self.compression)
         renderer, meta = open_renderer(self.backend), exgs.metadata(scene, settings)
-        if self.scene_filter:
-            kept, fitted = compressed_with_filter(scene, settings, renderer, seconds)
-            meta |= fitted.stored() if fitted else {}
-        else:
-            kept = compressed(scene, settings, renderer, seconds)
+        kept, fitted = compressed(scene, settings, renderer, seconds, self.scene_filter)
+        if fitted is not None:
+            meta |= fitted.stored()
         with timed(seconds, "encode"), progress() as report:
             written = exgs.write(self.output, kept, meta, report, settings)
         return answer(

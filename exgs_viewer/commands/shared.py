@@ -65,22 +65,16 @@ def first_view(scene: Scene) -> Camera:
 
 
 def compressed(
-    scene: Scene, settings: CompressionSettings, renderer: Renderer, seconds: dict[str, float]
-) -> GaussianCloud:
-    """pipeline.compress with views made of the scene, scores and tree remembered from the last time."""
-    from exgs_viewer import pipeline
-    from exgs_viewer.scene.views import scoring_views
-
-    with timed(seconds, "compress"), progress() as report:
-        report(0.0, "Choosing views to judge the scene from")
-        cloud = scene.cloud.to(renderer.device)
-        return pipeline.compress(cloud, settings, renderer, scoring_views(cloud, scene.up), report)
-
-
-def compressed_with_filter(
-    scene: Scene, settings: CompressionSettings, renderer: Renderer, seconds: dict[str, float]
+    scene: Scene,
+    settings: CompressionSettings,
+    renderer: Renderer,
+    seconds: dict[str, float],
+    with_filter: bool = False,
 ) -> tuple[GaussianCloud, SceneFilter | None]:
-    """The same with the filter that is fitted to it; None where none helps."""
+    """pipeline.compress with views made of the scene, scores and tree remembered from the last time.
+
+    On request with the filter that is fitted to it; None where none helps.
+    """
     from exgs_viewer import pipeline
     from exgs_viewer.scene.views import scoring_views
 
@@ -88,8 +82,10 @@ def compressed_with_filter(
         report(0.0, "Choosing views to judge the scene from")
         cloud = scene.cloud.to(renderer.device)
         views = scoring_views(cloud, scene.up)
-        uncut = pipeline.pictures(cloud, views, settings, renderer, report)
+        uncut = pipeline.pictures(cloud, views, settings, renderer, report) if with_filter else None
         small = pipeline.compress(cloud, settings, renderer, views, report, uncut)
+    if uncut is None:
+        return small, None
     with timed(seconds, "filter"), progress() as report:
         fitted = pipeline.tune(small, uncut, renderer, report)
     if fitted is None:

@@ -76,7 +76,7 @@ class Measurer:
         if SceneRestorer.name in wanted:
             report(0.15, f"{words}, fitting its filter")
             fitted = pipeline.tune(done.cloud, self._pictures(done.cloud.sh_degree), self.renderer)
-            # Where no filter helps, a viewer shows the picture as it is.
+            # Where no filter helps, the picture counts as it is; the fill has rows of its own.
             self.restorers[SceneRestorer.name] = SceneRestorer(fitted) if fitted else None
         found: dict[str, list[Future]] = {restorer: [] for restorer in wanted}
         for number, view in enumerate(self.case.views):

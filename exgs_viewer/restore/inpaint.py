@@ -88,7 +88,7 @@ def pyramid(alpha: Tensor) -> list[Tensor]:
     """[1, 1, H, W] and its means over 2 x 2 pixels, level by level, down to one pixel."""
     levels = [alpha]
     while max(levels[-1].shape[2:]) > 1:
-        levels.append(_halved(levels[-1]))
+        levels.append(halved(levels[-1]))
     return levels
 
 
@@ -113,13 +113,13 @@ def missing_coverage(coverage: list[Tensor]) -> Tensor:
     gaps = _raised(F.avg_pool2d(_closed(leaned, WIDE_REACH), 3, 1, 1, count_include_pad=False), coverage, wide, 1)
     close = closed_up_to(coverage, narrow)
     target = close + peppered * (gaps - close).clamp(min=0)
-    return thinned * (_enlarged(target, alpha).clamp(max=1) - alpha).clamp(min=0)  # rounding may pass 1
+    return thinned * (enlarged(target, alpha).clamp(max=1) - alpha).clamp(min=0)  # rounding may pass 1
 
 
 def closed_up_to(coverage: list[Tensor], level: int) -> Tensor:
     """At level 1, the largest of the closings by one cell of levels 1 to `level`."""
     closings = [_closed(coverage[i], 1) for i in range(level, 0, -1)]
-    return reduce(lambda coarse, fine: torch.maximum(_enlarged(coarse, fine), fine), closings)
+    return reduce(lambda coarse, fine: torch.maximum(enlarged(coarse, fine), fine), closings)
 
 
 def surroundings(color: Tensor, coverage: list[Tensor], stale: Stale) -> Tensor | None:
@@ -133,7 +133,7 @@ def surroundings(color: Tensor, coverage: list[Tensor], stale: Stale) -> Tensor 
     for _ in coverage[1:]:
         if stale():
             return None
-        color, alpha = _halved(color), _halved(alpha)
+        color, alpha = halved(color), halved(alpha)
         more = (SATURATION * alpha).clamp(max=1) / alpha.clamp(min=1e-6)
         color, alpha = color * more, alpha * more
         levels.append((color, alpha))
@@ -141,8 +141,8 @@ def surroundings(color: Tensor, coverage: list[Tensor], stale: Stale) -> Tensor 
     for color, alpha in reversed(levels[:-1]):
         if stale():
             return None
-        filled = color + (1 - alpha) * _enlarged(filled, color)
-    return _enlarged(filled, coverage[0])
+        filled = color + (1 - alpha) * enlarged(filled, color)
+    return enlarged(filled, coverage[0])
 
 
 def _how_thinned(lost: Tensor, wanted: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def _how_thinned(lost: Tensor, wanted: Tensor) -> Tensor:
 def _share_around(lost: Tensor, wanted: Tensor, level: int) -> Tensor:
     """Lost over wanted coverage in the neighbourhood, both given at level 1, at the cells of `level`."""
     for _ in range(level - 1):
-        lost, wanted = _halved(lost), _halved(wanted)
+        lost, wanted = halved(lost), halved(wanted)
     lost, wanted = (F.avg_pool2d(part, 5, 1, 2, count_include_pad=False) for part in (lost, wanted))
     return lost / wanted.clamp(min=1e-4)
 
@@ -188,15 +188,17 @@ def _running_largest(cells: Tensor, size: int, axis: int) -> Tensor:
 def _raised(cells: Tensor, coverage: list[Tensor], level: int, to: int) -> Tensor:
     """Cells of `level` enlarged octave by octave, which is smoother than at once."""
     for size in range(level - 1, to - 1, -1):
-        cells = _enlarged(cells, coverage[size])
+        cells = enlarged(cells, coverage[size])
     return cells
 
 
-def _halved(cells: Tensor) -> Tensor:
+def halved(cells: Tensor) -> Tensor:
+    """[..., H, W] -> [..., H / 2, W / 2], rounded up: means over 2 x 2 cells, or what is there of them."""
     return F.avg_pool2d(cells, 2, ceil_mode=True, count_include_pad=False)
 
 
-def _enlarged(cells: Tensor, like: Tensor) -> Tensor:
+def enlarged(cells: Tensor, like: Tensor) -> Tensor:
+    """`cells` at the size of `like`, bilinearly between their centres."""
     return F.interpolate(cells, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 

@@ -14,17 +14,17 @@ import base64
 import binascii
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from exgs_viewer import metrics
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.restore import Stale, never
-from exgs_viewer.restore.inpaint import filled
+from exgs_viewer.restore.inpaint import enlarged, filled, halved
 from exgs_viewer.settings import RestoreSettings
 
 LEVELS = 4
@@ -101,9 +101,9 @@ class SceneRestorer:
         return None if found is None else (output.color + settings.strength * found).clamp(0, 1)
 
 
-def open(fitted: SceneFilter | None = None) -> SceneRestorer:
-    """The restorer of one compressed scene; it needs nothing but that scene's filter."""
-    return SceneRestorer(fitted)
+def open() -> SceneRestorer:
+    """The restorer of a scene that has no filter yet."""
+    return SceneRestorer()
 
 
 @torch.no_grad()
@@ -115,7 +115,7 @@ def change(fitted: SceneFilter, output: RenderOutput, stale: Stale = never) -> T
     found: Tensor | None = None
     for layer, weights in reversed(list(zip(layers, fitted.weights.to(output.color).split(WIDTHS), strict=True))):
         part = torch.einsum("ko,bkhw->bohw", weights, layer)
-        found = part if found is None else part + _enlarged(found, layer)
+        found = part if found is None else part + enlarged(found, layer)
     return None if stale() else output.alpha[..., None] * found[0].permute(1, 2, 0)
 
 
@@ -141,32 +141,31 @@ def fit(study: Iterable[Pair], exam: Sequence[Pair]) -> SceneFilter | None:
 
 def _tempered(fitted: SceneFilter, exam: Sequence[Pair]) -> SceneFilter | None:
     """As much of the filter as is best for pictures that it was not fitted to, each counting by its share of error."""
+    steps = [change(fitted, output) for output, _ in exam]  # half of the weights changes half as much
     along = length = 0.0
-    for output, uncut in exam:
-        step, missing = change(fitted, output), uncut - output.color
+    for step, (output, uncut) in zip(steps, exam, strict=True):
+        missing = uncut - output.color
         weight = 1 / float(missing.square().mean() + 1e-9)
         along += weight * float((step * missing).mean())
         length += weight * float(step.square().mean())
     best = min(1.0, max(0.0, along / length)) if length > 0 else 0.0
-    for share in (1.0, 0.5, 0.25):
-        tempered = SceneFilter(share * best * fitted.weights)
+    psnr, ssim = _marks([output.color for output, _ in exam], exam)
+    for share in (best, best / 2, best / 4):
+        tempered = SceneFilter(share * fitted.weights)
         if not float(tempered.weights.abs().max()) <= LARGEST:
             return None
-        gains, losses = zip(*(_judged(tempered, *pair) for pair in exam), strict=True)
-        if sum(gains) <= 0:
+        after = _marks([output.color + share * step for step, (output, _) in zip(steps, exam, strict=True)], exam)
+        if after[0] <= psnr:
             return None
-        if sum(losses) <= SSIM_LOSS * len(exam):
+        if ssim - after[1] <= SSIM_LOSS:
             return tempered
     return None
 
 
-def _judged(fitted: SceneFilter, output: RenderOutput, uncut: Tensor) -> tuple[float, float]:
-    """dB of PSNR that the filter gains, and SSIM that it costs."""
-    before, uncut = output.color.clamp(0, 1), uncut.clamp(0, 1)
-    after = (output.color + change(fitted, output)).clamp(0, 1)
-    errors = [(picture - uncut).square().mean() + 1e-12 for picture in (before, after)]
-    lost = metrics.ssim(before, uncut) - metrics.ssim(after, uncut)
-    return float(10 * torch.log10(errors[0] / errors[1])), float(lost)
+def _marks(pictures: Sequence[Tensor], exam: Sequence[Pair]) -> tuple[float, float]:
+    """Mean PSNR and SSIM of pictures against the uncut ones of `exam`."""
+    pairs = [(picture.clamp(0, 1), uncut.clamp(0, 1)) for picture, (_, uncut) in zip(pictures, exam, strict=True)]
+    return fmean(metrics.psnr(*pair) for pair in pairs), fmean(float(metrics.ssim(*pair)) for pair in pairs)
 
 
 def _layers(output: RenderOutput) -> list[Tensor]:
@@ -181,10 +180,10 @@ def _layers(output: RenderOutput) -> list[Tensor]:
     means = torch.cat([color, alpha, color * color, color * color.roll(1, 1)], 1)
     detail = means[:, :0]
     for level in range(1, LEVELS + 1):
-        finer, means = means, _halved(means)
+        finer, means = means, halved(means)
         if level <= EDGES:
-            detail = torch.cat([detail, (finer[:, :3] - _enlarged(means[:, :3], finer)).abs()], 1)
-        detail = _halved(detail)
+            detail = torch.cat([detail, (finer[:, :3] - enlarged(means[:, :3], finer)).abs()], 1)
+        detail = halved(detail)
         layers.append(torch.cat([means, detail], 1))
     return layers
 
@@ -193,13 +192,5 @@ def _raised(layers: list[Tensor]) -> list[Tensor]:
     """Every layer at the size of the first, octave by octave, as `change` does it with their sums."""
     raised: list[Tensor] = []
     for layer in reversed(layers):
-        raised = [layer, *(_enlarged(coarser, layer) for coarser in raised)]
+        raised = [layer, *(enlarged(coarser, layer) for coarser in raised)]
     return raised
-
-
-def _halved(cells: Tensor) -> Tensor:
-    return F.avg_pool2d(cells, 2, ceil_mode=True, count_include_pad=False)
-
-
-def _enlarged(cells: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(cells, size=like.shape[2:], mode="bilinear", align_corners=False)
