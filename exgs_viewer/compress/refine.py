@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from exgs_viewer.compress.polish import Exam, constant_colors, missing, with_constant_colors
-from exgs_viewer.render import Gradients, Renderer
+from exgs_viewer.compress.polish import Exam, constant_colors, with_constant_colors
+from exgs_viewer.render import Gradients, Renderer, missing
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import Report, quiet
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Protocol
 
@@ -86,9 +87,14 @@ It is called while the renderer is busy, so it must not draw.
 """
 
 
-def itself(picture: Tensor) -> Tensor:
-    """The Cotangent that is the picture."""
-    return picture
+def missing(wanted: Tensor, drawn: Tensor) -> Tensor:
+    """What a picture lacks; a display shows no more than 1."""
+    return wanted.to(drawn.device) - drawn.clamp(max=1)
+
+
+def answer(wanted: Tensor | None) -> Cotangent:
+    """The Cotangent that Renderer.adjoint carries back: what the picture lacks, or the picture itself."""
+    return (lambda drawn: drawn) if wanted is None else partial(missing, wanted)
 
 
 class Renderer(Protocol):
@@ -115,13 +121,13 @@ class Renderer(Protocol):
         cloud: GaussianCloud,
         camera: Camera,
         size: Size,
-        cotangent: Cotangent | None = None,
+        wanted: Tensor | None = None,
         colors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """A^T cotangent [N, 3] and A^T 1 [N], where the picture is A times the Gaussians' colours.
+        """A^T A c [N, 3] and A^T 1 [N], where the picture A c is A times the Gaussians' colours c.
 
-        Without a cotangent it is the picture itself: A^T A colours. Much cheaper than `gradients`. `colors` [N, 3], of
-        any sign, are drawn in place of the cloud's own.
+        With the picture `wanted` [H, W, 3] it is what the drawn one lacks, A^T (wanted - min(1, A c)). Much cheaper
+        than `gradients`. `colors` [N, 3], of any sign, are drawn in place of the cloud's own.
         """
         ...
 

@@ -104,7 +104,7 @@ class CpuRenderer:
         cloud: GaussianCloud,
         camera: Camera,
         size: Size,
-        cotangent: Cotangent | None = None,
+        wanted: Tensor | None = None,
         colors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See Renderer.adjoint."""
@@ -115,12 +115,9 @@ class CpuRenderer:
             if colors is not None:
                 backward.recolor(lists.counts, lists.ids, colors.contiguous().numpy(), lists.splats)
             sums = self._scratch.array("sums", (lists.pairs, 4), np.float32)
-            if cotangent is None:
-                longest = int(np.diff(lists.offsets).max())
-                backward.there_and_back(*lists.kernel_input, *size, longest, sums)
-            else:
-                _, turned = self._answered(lists, size, cotangent)
-                backward.back_to_colors(*lists.kernel_input, turned, sums)
+            longest = int(np.diff(lists.offsets).max())
+            target = np.empty((0, 0, 3), np.float32) if wanted is None else wanted.contiguous().numpy()
+            backward.there_and_back(*lists.kernel_input, *size, longest, target, sums)
             backward.scatter(lists.counts, lists.ids, self._gathered(lists, sums, len(cloud)), found)
         return torch.from_numpy(found[:, :3].copy()), torch.from_numpy(found[:, 3].copy())
 

@@ -51,60 +51,12 @@ def open_tile(buffer, cotangent, left, top, bottom, columns):
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
-def back_to_colors(splats, offsets, lists, workers, tiles_x, cotangent, sums):
-    """sums [pairs, 4]: for each (tile, splat) pair the cotangent [H, W, 3] and 1, each times the blending weight."""
-    height, width = cotangent.shape[:2]
-    tiles = offsets.shape[0] - 1
-    for worker in prange(workers):
-        buffer = np.empty(7 * 256, np.float32)  # slice 1: the weights of the splat at hand
-        batch = np.empty((SHARE, FIELDS), np.float32)
-        for tile in range(worker, tiles, workers):
-            top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
-            bottom, columns = min(height, top + TILE) - 1, min(width - left, TILE)
-            open_tile(buffer, cotangent, left, top, bottom, columns)
-            sums[offsets[tile] : offsets[tile + 1]] = F(0)
-            for begin in range(offsets[tile], offsets[tile + 1], SHARE):
-                shared = fetch(splats, lists, begin, min(offsets[tile + 1], begin + SHARE), batch)
-                for j in range(shared):
-                    first, last = rows_of(batch, j, left, top, bottom)
-                    a, b, c, opacity = batch[j, A], batch[j, B], batch[j, C], batch[j, OPACITY]
-                    dx0 = F(left) + F(0.5) - batch[j, X]
-                    half_a, dy0 = F(0.5) * a, F(0.5) - batch[j, Y]
-                    for y in range(first, last + 1):
-                        dy = F(y) + dy0
-                        linear, constant = b * dy, F(0.5) * c * dy * dy
-                        o = U((y - top) * 16)
-                        for step in range(16):
-                            i = o + U(step)
-                            dx = F(step) + dx0
-                            x = min(FAR, (half_a * dx + linear) * dx + constant)
-                            al = min(ALPHA_MAX, opacity * exp_minus(x))
-                            al = al if al >= ALPHA_MIN else F(0)
-                            t = buffer[i]
-                            weight = al * t
-                            rest = t - weight
-                            live = rest > T_MIN
-                            buffer[i] = rest if live else -abs(t)
-                            buffer[i + U(256)] = weight if live else F(0)
-                    red, green, blue, total = F(0), F(0), F(0), F(0)
-                    o = U((first - top) * 16)
-                    for step in range((last + 1 - first) * 16):
-                        i = o + U(step)
-                        weight = buffer[i + U(256)]
-                        red += weight * buffer[i + U(768)]
-                        green += weight * buffer[i + U(1024)]
-                        blue += weight * buffer[i + U(1280)]
-                        total += weight
-                    k = begin + j
-                    sums[k, 0], sums[k, 1], sums[k, 2], sums[k, 3] = red, green, blue, total
-                if not any_alive(buffer):
-                    break
+def there_and_back(splats, offsets, lists, workers, tiles_x, width, height, longest, wanted, sums):
+    """sums [pairs, 4]: for each (tile, splat) pair the picture and 1, each times the blending weight.
 
-
-@njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
-def there_and_back(splats, offsets, lists, workers, tiles_x, width, height, longest, sums):
-    """back_to_colors with the picture itself as cotangent: each tile is drawn, and its weights, still at hand, carry
-    it back. `longest` is the length of the longest tile's list."""
+    Each tile is drawn, and its weights, still at hand, carry it back. `longest` is the length of the longest tile's
+    list. Instead of the picture what it lacks is carried back where wanted is [H, W, 3] and not [0, 0, 3].
+    """
     tiles = offsets.shape[0] - 1
     for worker in prange(workers):
         buffer = np.empty(4 * 256, np.float32)  # transmittance, red, green, blue
@@ -152,6 +104,13 @@ def there_and_back(splats, offsets, lists, workers, tiles_x, width, height, long
                     drawn += 1
                 if not any_alive(buffer):
                     break
+            if len(wanted):
+                for y in range(bottom - top + 1):
+                    for x in range(columns):
+                        i = 16 * y + x
+                        for channel in range(3):
+                            at = i + 256 * (1 + channel)
+                            buffer[at] = wanted[top + y, left + x, channel] - min(F(1), buffer[at])
             for k in range(drawn):
                 red, green, blue, total = F(0), F(0), F(0), F(0)
                 o, own = U(rows[k, 0] * 16), U(k * 256)

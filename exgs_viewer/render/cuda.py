@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from exgs_viewer.errors import BackendError
-from exgs_viewer.render import ALPHA_MAX, DILATION, Cotangent, Gradients, RenderOutput, Significance, itself
+from exgs_viewer.render import ALPHA_MAX, DILATION, Cotangent, Gradients, RenderOutput, Significance, answer
 from exgs_viewer.render.cuda_build import build_folder, find_device, first_error, kernels_compiled, load_kernels
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -113,7 +113,7 @@ class CudaRenderer:
         cloud: GaussianCloud,
         camera: Camera,
         size: Size,
-        cotangent: Cotangent | None = None,
+        wanted: Tensor | None = None,
         colors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See Renderer.adjoint."""
@@ -121,7 +121,7 @@ class CudaRenderer:
             cloud = self.here(cloud)
             shape = {name: getattr(cloud, name) for name in ("means", "scales", "quats", "opacities")}
             colors = self._colors(cloud, camera) if colors is None else colors.to(self.device)
-            back = self._back(shape, colors, camera, size, cotangent or itself)
+            back = self._back(shape, colors, camera, size, answer(wanted))
             return back[:, :3], back[:, 3]
 
     def _back(

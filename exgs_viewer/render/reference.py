@@ -22,7 +22,7 @@ from exgs_viewer.render import (
     Gradients,
     RenderOutput,
     Significance,
-    itself,
+    answer,
 )
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import SH_C0, SH_COUNTS, GaussianCloud
@@ -108,7 +108,7 @@ class ReferenceRenderer:
         cloud: GaussianCloud,
         camera: Camera,
         size: Size,
-        cotangent: Cotangent | None = None,
+        wanted: Tensor | None = None,
         colors: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See Renderer.adjoint."""
@@ -116,7 +116,7 @@ class ReferenceRenderer:
         shape = [getattr(cloud, name).to(self.dtype) for name in ("means", "scales", "quats", "opacities")]
         if colors is None:
             colors = view_colors(cloud, camera, cloud.sh_degree, self.dtype)
-        back = self._back(shape, colors.to(self.device, self.dtype), camera, size, cotangent or itself)[-1]
+        back = self._back(shape, colors.to(self.device, self.dtype), camera, size, answer(wanted))[-1]
         return back[:, :3], back[:, 3]
 
     def _back(

@@ -64,11 +64,8 @@ def test_conjugate_gradients_find_what_a_dense_solver_finds(renderer):
     wanted = [renderer.render(other, camera, SIZE, RenderSettings()).color for camera in CAMERAS]
     columns = []
     for i in range(6):
-        seen, one = [], torch.eye(6)[:, i : i + 1].expand(6, 3)
-        for camera in CAMERAS:
-            renderer.adjoint(
-                few, camera, SIZE, lambda drawn, seen=seen: seen.append(drawn[..., 0].clone()) or drawn, one
-            )
+        one = with_constant_colors(few, torch.eye(6)[:, i : i + 1].expand(6, 3))
+        seen = [renderer.render(one, camera, SIZE, RenderSettings()).color[..., 0] for camera in CAMERAS]
         columns.append(torch.cat([picture.flatten() for picture in seen]))
     right = torch.cat([picture.reshape(-1, 3) for picture in wanted])
     weights = torch.stack(columns, 1)
@@ -89,14 +86,14 @@ def test_calibration_gives_each_gaussian_the_weight_that_is_wanted(renderer, clo
         (renderer.significance(each, CAMERAS, SCORING_SIZE).weight - seen).abs().sum()
         for each in (dim.cloud, corrected)
     ]
-    assert errors[1] < 0.35 * errors[0]
+    assert errors[1] < 0.65 * errors[0]  # damped: half of the way, as opacities are multiplied
 
 
 def test_what_opacity_cannot_carry_goes_into_the_size_within_bounds(renderer, cloud):
     seen = renderer.significance(cloud, CAMERAS, SCORING_SIZE).weight
     corrected = calibrate(Folded(cloud, 100 * seen), renderer, CAMERAS)
     growth = corrected.scales / cloud.scales
-    assert growth.min() >= 1 and growth.max() <= 1.5 + 1e-5 and growth.max() > 1.4
+    assert growth.min() >= 1 and 1.2 < growth.max() < 1.5
     assert corrected.opacities.max() <= 0.99
 
 
