@@ -8,8 +8,9 @@ A merge costs what it changes in the picture, estimated from the members' blendi
     cost = h ( |colour_i - colour_j|^2 + SHAPE min(M, CAP) ),    h = (e_i w_j^2 + e_j w_i^2) / (w_i + w_j)^2,
     M = d^T (C_i + C_j + SLACK tr(C_i + C_j) I)^-1 d
 
-with d the distance of the centres, C the covariances, e = w sqrt(peak weight) the error weight: squared error grows
-with the square of the weight in each pixel.
+with d the distance of the centres, C the covariances, e = w sqrt(peak weight) + EXPOSED x the error weight: squared
+error grows with the square of the weight in each pixel; x is what visitors from everywhere would see (`exposure`).
+Without that, what no view saw would merge for nothing, over any distance, and then stand in everybody's way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ from exgs_viewer.compress.select import POPULATED, group_voxels, voxel_edge
 from exgs_viewer.render import Significance
 from exgs_viewer.scene.camera import Camera
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
+from exgs_viewer.scene.streams import in_threads
 from exgs_viewer.settings import Report, quiet
 
 TAIL = 3e-4
@@ -37,17 +40,28 @@ NEIGHBOURS = 10
 """Candidates that each Gaussian may merge with."""
 UNSEEN = 1e-3
 """Weight of what no view sees, by opaque area, against what is seen: the chance that somebody looks there after all."""
+EXPOSED = 0.05
+"""What counts of a Gaussian's exposure as error weight: visitors stand elsewhere than the views did. Measured on seven
+scenes from cameras of their own, a tenth kept, polished: +0.5 dB in the mean against none, 0.1 is as good."""
 SMALLEST = 0.005
 """Share of the Gaussians below which the tree need not reach: half of the smallest retention."""
 REPRESENTATIVES = 0.1
 """Largest part of a budget that goes to voxels of which the merges leave nothing."""
 CACHE_FILES = 16
 """Scenes whose trees are remembered: at most 16 bytes a Gaussian each."""
-VERSION = "tree-1"
+VERSION = "tree-2"
 """Part of the cache key: other costs must not find this tree."""
 WORDS = "Merging what looks alike"
 CHUNK = 1 << 16
 """Merges between two reports."""
+REGIONS = 32
+"""Parts of space in which merges go on side by side. Fixed, so that the tree is the same on every machine."""
+SIDE_BY_SIDE = 1 << 17
+"""Nodes from which on that pays."""
+TOGETHER = 0.2
+"""Share of the nodes that are left when regions end and everything merges with everything."""
+STEP = 1.5
+"""What a merge may cost in all regions grows by this factor at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +87,21 @@ class MergeTree:
 
 
 def visible_weight(cloud: GaussianCloud, seen: Significance) -> NDArray[np.float64]:
-    """[N] > 0. Summed blending weight, and for what nobody saw a small one by its opaque area.
+    """[N] > 0. Summed blending weight, and for what nobody saw a small one by its exposure.
 
-    The area is the product of the two longer axes, times opacity; none counts for more than the largest but 0.5 %.
+    None of these counts for more than the largest but 0.5 %.
     """
-    weight = seen.weight.cpu().numpy().astype(np.float64)
-    area = opaque_area(cloud)
-    area = np.minimum(area, np.quantile(area, 0.995))
-    met = weight > 0
-    density = weight.sum() / max(area[met].sum(), 1e-300) if met.any() else 1.0 / max(area.max(), 1e-300)
-    return weight + UNSEEN * density * area + 1e-12 * max(1.0, weight.max())
+    weight, exposed = seen.weight.cpu().numpy().astype(np.float64), exposure(cloud, seen)
+    hidden = np.minimum(exposed, np.quantile(exposed, 0.995))
+    return weight + UNSEEN * hidden + 1e-12 * max(1.0, weight.max())
+
+
+def exposure(cloud: GaussianCloud, seen: Significance) -> NDArray[np.float64]:
+    """[N] in [0, 1e30]. The blending weight each would have if its opaque area were met as often as that of others."""
+    weight, area = seen.weight.cpu().numpy().astype(np.float64), opaque_area(cloud)
+    usual, met = np.minimum(area, np.quantile(area, 0.995)), weight > 0
+    density = weight.sum() / max(usual[met].sum(), 1e-300) if met.any() else 1.0 / max(usual.max(), 1e-300)
+    return np.minimum(density * area, 1e30)
 
 
 def transmittance(seen: Significance) -> NDArray[np.float32]:
@@ -108,7 +127,8 @@ def build_tree(cloud: GaussianCloud, seen: Significance, report: Report = quiet)
     # Neighbours in space shall lie together in memory.
     leaves = leaves[spatial_tree(np.ascontiguousarray(cloud.means.cpu().numpy()[leaves]))[0]]
     peak = np.clip(seen.peak.cpu().numpy()[leaves], 1e-3, 1)
-    nodes = steps.leaf_rows(*_arrays(cloud, leaves), weight[leaves], weight[leaves] * np.sqrt(peak))
+    errors = weight[leaves] * np.sqrt(peak) + EXPOSED * exposure(cloud, seen)[leaves]
+    nodes = steps.leaf_rows(*_arrays(cloud, leaves), weight[leaves], errors)
     return MergeTree(order, leaves, _merge(nodes, max(1, int(SMALLEST * len(cloud))), report))
 
 
@@ -191,19 +211,64 @@ def _merge(nodes: NDArray, smallest: int, report: Report) -> NDArray[np.int32]:
         rows = nodes[alive]
         share = partial(_tell, report, 1 - len(alive) / n, 0.2 * len(alive) / n)
         near = nearest(np.ascontiguousarray(rows[:, :3]), cuts, axes, NEIGHBOURS, share)
-        state = steps.start(rows, near)
-        merges = np.empty((len(alive) - smallest, 2), np.int32)
-        done, wanted = 0, 0
-        while done == wanted < len(merges):
-            report(1 - 0.8 * (len(alive) - done) / n, WORDS)
-            wanted = min(len(merges), done + CHUNK)
-            done = steps.merge_until(rows, near, state, merges, done, wanted)
-        history.append(alive[merges[:done]])
+        share = partial(_tell, report, 1 - 0.8 * len(alive) / n, 0.8 * len(alive) / n)
+        if len(alive) == n >= SIDE_BY_SIDE:
+            merges = _merge_regions(rows, near, n - max(smallest, int(TOGETHER * n)), share)
+        else:
+            merges = _merge_all(rows, near, smallest, share)
+        history.append(alive[merges])
         gone = np.zeros(len(alive), np.bool_)
-        gone[merges[:done, 1]] = True
+        gone[merges[:, 1]] = True
         nodes[alive] = rows
         alive = alive[~gone]
     return np.concatenate(history)
+
+
+def _merge_all(rows: NDArray, near: NDArray[np.int32], smallest: int, report: Report) -> NDArray[np.int32]:
+    """[M, 2]. Merges among all of the rows, as far as their neighbours go."""
+    all_in_one = Region(rows, near, 0)
+    for wanted in (*range(CHUNK, len(rows) - smallest, CHUNK), len(rows) - smallest):
+        report(all_in_one.done / len(rows), WORDS)
+        all_in_one.merge(steps.NEVER, wanted)
+    return all_in_one.merges[: all_in_one.done]
+
+
+def _merge_regions(rows: NDArray, near: NDArray[np.int32], wanted: int, report: Report) -> NDArray[np.int32]:
+    """[M, 2]. At least `wanted` merges, each within a region of space, in the order of what they cost.
+
+    All regions go equally far: until nothing merges for less than a limit, which grows until it is enough.
+    """
+    spans = pairwise(np.linspace(0, len(rows), REGIONS + 1).astype(int).tolist())
+    regions = in_threads(lambda span, _: Region(rows[slice(*span)], near[slice(*span)], span[0]), list(spans), quiet)
+    limit = max(float(np.median(np.concatenate([region.costs for region in regions]).astype(np.float64))), 1e-30)
+    while (done := sum(region.done for region in regions)) < wanted and limit < float(steps.NEVER):
+        told = partial(_tell, report, done / len(rows), 0.0)
+        in_threads(lambda region, _, limit=limit: region.merge(limit), regions, told)
+        limit *= STEP
+    merges = np.concatenate([region.merges[: region.done] + region.first for region in regions])
+    paid = np.concatenate([np.maximum.accumulate(region.paid[: region.done]) for region in regions])
+    return merges[np.argsort(paid, kind="stable")]
+
+
+class Region:
+    """Nodes that merge among themselves, and how far they have come."""
+
+    def __init__(self, rows: NDArray, near: NDArray[np.int32], first: int) -> None:
+        """`near` are the neighbours of rows [n, 16], numbered like those that begin with `first`."""
+        self.first, self.done = first, 0
+        self.merges, self.paid = np.empty((len(rows), 2), np.int32), np.empty(len(rows), np.float32)
+        self._rows, self._near = rows, steps.within(near, first)
+        self._state = steps.start(rows, self._near)
+
+    @property
+    def costs(self) -> NDArray[np.float32]:
+        """[n]. What every node's cheapest merge would cost."""
+        return self._state[0]
+
+    def merge(self, limit: float, wanted: int | None = None) -> None:
+        """Merge what costs less than `limit`, up to `wanted` merges in all."""
+        state, wanted = (self._rows, self._near, self._state), len(self._rows) if wanted is None else wanted
+        self.done = steps.merge_until(*state, self.merges, self.paid, self.done, wanted, np.float32(limit))
 
 
 def _tell(report: Report, start: float, length: float, fraction: float, _: str) -> None:

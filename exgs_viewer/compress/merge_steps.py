@@ -119,16 +119,33 @@ def find(parents, i):
 
 
 @njit(cache=True, nogil=True)
-def merge_until(nodes, near, state, merges, done, wanted):
-    """Go on from `done` to `wanted` merges; returns how many there are, fewer where no neighbours are left."""
+def within(near, first):
+    """The neighbours [n, k] of n nodes that follow each other from `first`: those among themselves, counted from 0."""
+    n, k = near.shape
+    found = np.full((n, k), -1, np.int32)
+    for i in range(n):
+        at = 0
+        for j in near[i]:
+            if first <= j < first + n:
+                found[i, at] = j - first
+                at += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def merge_until(nodes, near, state, merges, paid, done, wanted, limit):
+    """Go on from `done` to `wanted` merges, and note in `paid` what each cost.
+
+    Returns how many there are: fewer where no neighbours are left, or none that merge for less than `limit`.
+    """
     costs, heap, place, best, looked, version, parents, size = state
     gathered, prices = np.empty(2 * near.shape[1], np.int32), np.empty(2 * near.shape[1], np.float32)
-    while done < wanted and size[0] > 1 and costs[0] < NEVER:
+    while done < wanted and size[0] > 1 and costs[0] < limit:
         i, j = heap[0], best[heap[0]]
         if parents[j] != j or looked[i] != version[j]:
             count = look_around(nodes, near, parents, i, i, gathered, prices)
         else:
-            merges[done, 0], merges[done, 1] = i, j
+            merges[done, 0], merges[done, 1], paid[done] = i, j, costs[0]
             done += 1
             join(nodes, i, j)
             parents[j] = i

@@ -104,6 +104,21 @@ def test_alike_neighbours_merge_first():
         assert len({bool(cloud.means[i, 0] > 0) for i in group}) == 1
 
 
+@pytest.mark.parametrize(("exposed", "alone"), [(0.0, False), (merge.EXPOSED, True)])
+def test_what_is_hardly_seen_does_not_merge_over_a_distance_for_nothing(exposed, alone, monkeypatch):
+    """A solid disc behind everything: merged with what is seen, it would come out in front of visitors."""
+    monkeypatch.setattr(merge, "EXPOSED", exposed)
+    cloud = random_cloud(300, seed=5, sh_degree=0)
+    means, scales, opacities = (getattr(cloud, name).clone() for name in ("means", "scales", "opacities"))
+    means[7], scales[7], opacities[7] = torch.tensor([8.0, 0, 0]), torch.tensor([1.0, 1.0, 0.01]), 1.0
+    seen = seen_by_chance(300)
+    for values in vars(seen).values():
+        values[7] = 3
+    seen.peak[7] = 0.001
+    labels = cut(build_tree(cloud.replaced(means=means, scales=scales, opacities=opacities), seen), 60)
+    assert ((labels == labels[7]).sum() == 1 and labels[7] >= 0) == alone
+
+
 def test_the_cost_of_a_pair_is_the_formula():
     """Against numpy in float64."""
     cloud = random_cloud(40, seed=7, sh_degree=0)
@@ -129,14 +144,45 @@ def test_each_merge_was_the_cheapest_that_the_neighbours_allowed():
     nodes = merge_steps.leaf_rows(*(getattr(cloud, k).numpy() for k in ("means", "scales", "quats")),
                                   cloud.sh[:, 0].numpy(), np.ones(n), np.ones(n))  # fmt: skip
     near = np.array([[j for j in range(n) if j != i] for i in range(n)], np.int32)  # everybody is a neighbour
-    state, merges = merge_steps.start(nodes, near), np.empty((n - 1, 2), np.int32)
+    region = merge.Region(nodes, near, 0)
     for done in range(n - 10):
-        alive = sorted(set(range(n)) - set(merges[:done, 1]))
+        alive = sorted(set(range(n)) - set(region.merges[:done, 1]))
         least = min(merge_steps.pair_cost(nodes, i, j) for i in alive for j in alive if i < j)
         before = nodes.copy()
-        assert merge_steps.merge_until(nodes, near, state, merges, done, done + 1) == done + 1
+        region.merge(merge_steps.NEVER, done + 1)
+        assert region.done == done + 1
         # Costs of pairs whose other half has merged since may be out of date, but only upwards of what was true then.
-        assert merge_steps.pair_cost(before, *merges[done]) <= 1.3 * least + 1e-9
+        assert merge_steps.pair_cost(before, *region.merges[done]) <= 1.3 * least + 1e-9
+        assert region.paid[done] == pytest.approx(merge_steps.pair_cost(before, *region.merges[done]), rel=1e-5)
+
+
+def scatter(cloud, labels):
+    """Squared distances of the Gaussians from the middles of their groups, summed."""
+    means, total = cloud.means.double().numpy(), 0.0
+    for group in groups(labels):
+        total += ((means[list(group)] - means[list(group)].mean(0)) ** 2).sum()
+    return total
+
+
+@pytest.mark.parametrize("regions", [3, 16])
+def test_merging_region_by_region_gives_as_good_groups_as_all_at_once(cloud, tree, regions, monkeypatch):
+    monkeypatch.setattr(merge, "SIDE_BY_SIDE", 1000)
+    monkeypatch.setattr(merge, "REGIONS", regions)
+    apart = build_tree(cloud, seen_by_chance(3000))
+    assert not np.array_equal(apart.merges, tree.merges) and apart.smallest == tree.smallest
+    for count in (150, 299, 800, 2000):
+        labels = cut(apart, count)
+        assert set(labels[labels >= 0]) == set(range(count))
+        assert scatter(cloud, labels) <= 1.15 * scatter(cloud, cut(tree, count))
+
+
+def test_regions_go_on_until_they_have_nothing_left(monkeypatch):
+    """Far clusters, each with a region of its own and fewer Gaussians than may stay."""
+    monkeypatch.setattr(merge, "SIDE_BY_SIDE", 100)
+    monkeypatch.setattr(merge, "REGIONS", 50)
+    monkeypatch.setattr(merge, "TOGETHER", 0.001)
+    found = build_tree(random_cloud(400, seed=4, sh_degree=0), seen_by_chance(400))
+    assert found.smallest == 2 and set(cut(found, 2)) >= {0, 1}
 
 
 def test_voxels_that_lost_everything_keep_a_representative(cloud):
