@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from statistics import fmean
 from typing import Literal
 
 from torch import Tensor
 
 from exgs_viewer.compress import fold as folding
 from exgs_viewer.compress.fold import Folded, Members
-from exgs_viewer.compress.guard import Pictures, quality, take_exam, take_pictures
+from exgs_viewer.compress.guard import Pictures, marks, take_exam, take_pictures
 from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
 from exgs_viewer.compress.merge import cut as cut_tree
 from exgs_viewer.compress.polish import Exam, calibrate, colors
@@ -207,14 +208,15 @@ def polish(
         yield best
         return
     known = known or pictures(prepared.cloud, prepared.cameras, settings, renderer, _part(report, 0.0, 0.3))
-    best = replace(best, psnr=quality(best.cloud, renderer, known.exam))
+    best_marks = marks(best.cloud, renderer, known.exam)
+    best = replace(best, psnr=fmean(best_marks))
     yield best
     for number, (name, improve) in enumerate(steps):
         share = _part(report, 0.3 + 0.7 * number / len(steps), 0.7 / len(steps))
         cloud = improve(best.cloud, renderer, known.study, share)
-        psnr = quality(cloud, renderer, known.exam)
-        if psnr > best.psnr:
-            best = Stage(name, cloud, psnr)
+        found = marks(cloud, renderer, known.exam, best_marks)
+        if len(found) == len(best_marks) and fmean(found) > best.psnr:
+            best, best_marks = Stage(name, cloud, fmean(found)), found
             yield best
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from exgs_viewer.compress.fold import Folded
-from exgs_viewer.compress.guard import EXAM_SIZE, HELD_OUT, quality, take_pictures
+from exgs_viewer.compress.guard import EXAM_SIZE, GLANCE, HELD_OUT, HOPELESS, marks, quality, take_pictures
 from exgs_viewer.compress.polish import RIDGE, Exam, calibrate, colors, constant_colors, with_constant_colors
 from exgs_viewer.compress.refine import refine
 from exgs_viewer.compress.scores import SCORING_SIZE
@@ -43,6 +43,14 @@ def test_wrong_colors_are_found_again(renderer, cloud, exam):
     found = colors(grey, renderer, exam)
     assert quality(found, renderer, exam) > quality(grey, renderer, exam) + 6
     assert found.sh[:, 1:].equal(cloud.sh[:, 1:]) and found.opacities.equal(cloud.opacities)
+
+
+def test_a_candidate_without_a_chance_is_not_examined_to_the_end(renderer, cloud, exam):
+    grey = with_constant_colors(cloud, torch.full((300, 3), 0.5))
+    alone = marks(grey, renderer, exam)
+    assert len(alone) == len(CAMERAS) and quality(grey, renderer, exam) == pytest.approx(sum(alone) / len(alone))
+    for lead, examined in ((HOPELESS - 0.1, len(CAMERAS)), (HOPELESS + 0.1, GLANCE)):
+        assert marks(grey, renderer, exam, [mark + lead for mark in alone]) == alone[:examined]
 
 
 def test_what_is_brighter_than_white_stays_as_bright(renderer, cloud):
