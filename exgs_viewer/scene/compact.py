@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
+from exgs_viewer.scene.compact_geometry import CORE, HALF, cell_middles, rotations, thin_axes
 from exgs_viewer.scene.compact_model import (
     ANGLE,
     AXES,
@@ -28,7 +29,6 @@ from exgs_viewer.scene.compact_model import (
     NORMAL_U,
     OPACITY,
     SHORT,
-    places,
     precisions,
 )
 from exgs_viewer.scene.float16 import Frame
@@ -63,9 +63,6 @@ FINENESS = {
 }
 WIDEST = 10
 """Bits of the longest axis: at 12 parts an octave that spans a factor of 2^85, at 64 still 2^16."""
-CORE = 1 << 16
-"""Steps from the middle within which positions are evenly spaced; beyond, the step doubles whenever the distance does,
-so that a few Gaussians far away cost the scene nothing."""
 TYPICAL = 1 << 16
 """Gaussians that medians are taken of."""
 OCTAVES = (1 << (AXES - 1)) // CORE
@@ -180,14 +177,15 @@ def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     """The cloud that numbers stand for."""
     values = numbers.values
     bits = precisions(values, form.numbers)
-    scales = np.exp2((values[:, LONG : SHORT + 1] * np.array([1.0, 2.0, 4.0]) + form.smallest) / form.unit)
+    sizes = np.exp2((np.arange(1 << form.width) + float(form.smallest)) / form.unit)
+    scales = sizes[values[:, LONG : SHORT + 1] << np.array([0, 1, 2])]
     opacities = values[:, OPACITY] * _steps(form.opacity, bits, 16)
     colours = _rgb(values[:, LUMA:] * _colour_steps(form, bits)) / SH_C0
     higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, bits)[:, None])
     return GaussianCloud(
-        means=_tensor(_means(numbers.keys, form.frame)),
+        means=torch.from_numpy(cell_middles(numbers.keys, np.array(form.frame.origin), form.frame.step)),
         scales=_tensor(scales),
-        quats=_tensor(_quats(values, bits)),
+        quats=torch.from_numpy(rotations(values, bits)),
         opacities=_tensor(opacities.clip(0, MOST_OPAQUE)),
         sh=_tensor(np.concatenate([colours[:, None], higher], axis=1)),
     )
@@ -237,28 +235,11 @@ def _rotation_numbers(axes: NDArray[np.float64], bits: NDArray[np.int64]) -> NDA
     square = np.stack([x + y, x - y], axis=1) / 2 + 0.5
     numbers = np.empty((len(axes), 3))
     numbers[:, :2] = np.floor(square * cells).clip(0, cells - 1)
-    first, second = _tangents(_thin_axis(numbers[:, :2], cells))
+    first, second = _tangents(thin_axes(numbers[:, :2], bits[:, 0]))
     turn = np.arctan2((axes[:, 0] * second).sum(1), (axes[:, 0] * first).sum(1)) / math.pi % 1.0
     parts = 1 << bits[:, 1]
     numbers[:, 2] = np.floor(turn * parts) % parts
     return numbers.astype(np.int64)
-
-
-def _quats(values: NDArray[np.int32], bits: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[N, 4] wxyz: the shortest way from z to the thin axis, after a turn around z."""
-    x, y, z = _thin_axis(values[:, NORMAL_U : NORMAL_U + 2], (1 << bits[:, :1]).astype(np.float64)).T
-    turn = (values[:, ANGLE] + 0.5) / (1 << bits[:, 1]) * (math.pi / 2)
-    cos, sin, length = np.cos(turn), np.sin(turn), np.sqrt(2 + 2 * z)
-    w, x, y = (1 + z) / length, x / length, y / length
-    return np.stack([w * cos, x * sin - y * cos, x * cos + y * sin, w * sin], axis=1)
-
-
-def _thin_axis(numbers: NDArray, cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[N, 3] unit vectors with z >= 0 in the middle of the cells of the octahedral square."""
-    square = (numbers + 0.5) / cells * 2 - 1
-    x, y = (square[:, 0] + square[:, 1]) / 2, (square[:, 0] - square[:, 1]) / 2
-    vectors = np.stack([x, y, 1 - np.abs(x) - np.abs(y)], axis=1)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _tangents(thin: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -274,8 +255,7 @@ def _keys(cloud: GaussianCloud, frame: Frame) -> NDArray[np.uint64]:
     steps = (cloud.means.numpy().astype(np.float64) - np.array(frame.origin)) / frame.step
     octave = np.maximum(np.frexp(np.abs(steps) / CORE)[1] - 1, 0)
     counted = np.floor(np.ldexp(np.abs(steps), -octave)) + octave * float(CORE)
-    half = 1 << AXES - 1
-    numbers = np.where(steps < 0, half - 1 - counted, half + counted).clip(0, 2 * half - 1).astype(np.uint64)
+    numbers = np.where(steps < 0, HALF - 1 - counted, HALF + counted).clip(0, 2 * HALF - 1).astype(np.uint64)
     for shift, mask in SPREAD:
         numbers = (numbers | numbers << np.uint64(shift)) & np.uint64(mask)
     return numbers[:, 0] << np.uint64(2) | numbers[:, 1] << np.uint64(1) | numbers[:, 2]
@@ -289,16 +269,6 @@ SPREAD = (
     (2, 0x1249249249249249),
 )
 """Shifts and masks that put two zeros between the bits of a number."""
-
-
-def _means(keys: NDArray[np.uint64], frame: Frame) -> NDArray[np.float64]:
-    """[N, 3] world units: the middles of the cells."""
-    half = 1 << AXES - 1
-    numbers = places(keys).T - half
-    counted = np.where(numbers < 0, -1 - numbers, numbers) + 0.5
-    octave = np.maximum(counted.astype(np.int64) // CORE - 1, 0)
-    steps = np.ldexp(counted - octave * float(CORE), octave)
-    return np.where(numbers < 0, -steps, steps) * frame.step + np.array(frame.origin)
 
 
 def _luma(colours: NDArray, limit: float) -> NDArray[np.float64]:
