@@ -22,6 +22,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from exgs_viewer.compress import merge_steps as steps
 from exgs_viewer.compress import scores
@@ -91,14 +92,17 @@ def visible_weight(cloud: GaussianCloud, seen: Significance) -> NDArray[np.float
 
     None of these counts for more than the largest but 0.5 %.
     """
-    weight, exposed = seen.weight.cpu().numpy().astype(np.float64), exposure(cloud, seen)
+    weight, exposed = seen.weight.cpu().numpy().astype(np.float64), exposure(cloud, seen.weight)
     hidden = np.minimum(exposed, np.quantile(exposed, 0.995))
     return weight + UNSEEN * hidden + 1e-12 * max(1.0, weight.max())
 
 
-def exposure(cloud: GaussianCloud, seen: Significance) -> NDArray[np.float64]:
-    """[N] in [0, 1e30]. The blending weight each would have if its opaque area were met as often as that of others."""
-    weight, area = seen.weight.cpu().numpy().astype(np.float64), opaque_area(cloud)
+def exposure(cloud: GaussianCloud, weights: Tensor) -> NDArray[np.float64]:
+    """[N] in [0, 1e30]. The blending weight each would have if its opaque area were met as often as that of others.
+
+    `weights` [N] are the summed blending weights that some views saw.
+    """
+    weight, area = weights.cpu().numpy().astype(np.float64), opaque_area(cloud)
     usual, met = np.minimum(area, np.quantile(area, 0.995)), weight > 0
     density = weight.sum() / max(usual[met].sum(), 1e-300) if met.any() else 1.0 / max(usual.max(), 1e-300)
     return np.minimum(density * area, 1e30)
@@ -127,7 +131,7 @@ def build_tree(cloud: GaussianCloud, seen: Significance, report: Report = quiet)
     # Neighbours in space shall lie together in memory.
     leaves = leaves[spatial_tree(np.ascontiguousarray(cloud.means.cpu().numpy()[leaves]))[0]]
     peak = np.clip(seen.peak.cpu().numpy()[leaves], 1e-3, 1)
-    errors = weight[leaves] * np.sqrt(peak) + EXPOSED * exposure(cloud, seen)[leaves]
+    errors = weight[leaves] * np.sqrt(peak) + EXPOSED * exposure(cloud, seen.weight)[leaves]
     nodes = steps.leaf_rows(*_arrays(cloud, leaves), weight[leaves], errors)
     return MergeTree(order, leaves, _merge(nodes, max(1, int(SMALLEST * len(cloud))), report))
 
