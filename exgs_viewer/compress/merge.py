@@ -266,7 +266,7 @@ class Region:
 
     @property
     def costs(self) -> NDArray[np.float32]:
-        """[n]. What every node's cheapest merge would cost."""
+        """[n]. What every node's cheapest merge would cost, before the first one."""
         return self._state[0]
 
     def merge(self, limit: float, wanted: int | None = None) -> None:

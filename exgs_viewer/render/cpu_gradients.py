@@ -39,7 +39,7 @@ PARAMETERS = 14
 
 @njit(inline="always")
 def open_tile(buffer, cotangent, left, top, bottom, columns):
-    """Fill the slices 0 transmittance, 3-5 cotangent, 6 its square, 7 and 8 column and row, all 0 outside."""
+    """Fill the slices 0 transmittance, 3-5 cotangent, 6 its square, all 0 outside."""
     buffer[: 7 * 256] = F(0)
     for y in range(bottom - top + 1):
         for x in range(columns):
