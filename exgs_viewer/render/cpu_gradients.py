@@ -14,11 +14,9 @@ from exgs_viewer.render.cpu_project import (
     BLOCK,
     BLUE,
     DEPTH,
-    FIELDS,
     GREEN,
     OPACITY,
     RED,
-    SHARE,
     TILE,
     A,
     B,
@@ -27,7 +25,8 @@ from exgs_viewer.render.cpu_project import (
     X,
     Y,
 )
-from exgs_viewer.render.cpu_raster import ALPHA_MAX, ALPHA_MIN, FAR, T_MIN, U, any_alive, exp_minus, fetch, rows_of
+from exgs_viewer.render.cpu_raster import ALPHA_MAX, ALPHA_MIN, CHECK, FAR, T_MIN, U, any_alive, exp_minus, rows_of
+from exgs_viewer.render.prefetch import AHEAD, prefetch
 
 SUMS = 12
 """Columns of what is summed for a (tile, splat) pair: the cotangent's red, green, blue and 1, each times the weight;
@@ -62,7 +61,6 @@ def there_and_back(splats, offsets, lists, workers, tiles_x, width, height, long
         buffer = np.empty(4 * 256, np.float32)  # transmittance, red, green, blue
         weights = np.empty(longest * 256, np.float32)
         rows = np.empty((longest, 2), np.int64)
-        batch = np.empty((SHARE, FIELDS), np.float32)
         for tile in range(worker, tiles, workers):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
             bottom, columns = min(height, top + TILE) - 1, min(width - left, TILE)
@@ -71,15 +69,16 @@ def there_and_back(splats, offsets, lists, workers, tiles_x, width, height, long
                 buffer[16 * y : 16 * y + columns] = F(1)
             start, drawn = offsets[tile], 0
             sums[start : offsets[tile + 1]] = F(0)
-            for begin in range(start, offsets[tile + 1], SHARE):
-                shared = fetch(splats, lists, begin, min(offsets[tile + 1], begin + SHARE), batch)
-                for j in range(shared):
-                    first, last = rows_of(batch, j, left, top, bottom)
+            for begin in range(start, offsets[tile + 1], CHECK):
+                for k in range(begin, min(offsets[tile + 1], begin + CHECK)):
+                    prefetch(splats, lists[min(k + AHEAD, len(lists) - 1)])
+                    j = lists[k]
+                    first, last = rows_of(splats, j, left, top, bottom)
                     rows[drawn, 0], rows[drawn, 1] = first - top, last + 1 - top
-                    a, b, c, opacity = batch[j, A], batch[j, B], batch[j, C], batch[j, OPACITY]
-                    red, green, blue = batch[j, RED], batch[j, GREEN], batch[j, BLUE]
-                    dx0 = F(left) + F(0.5) - batch[j, X]
-                    half_a, dy0 = F(0.5) * a, F(0.5) - batch[j, Y]
+                    a, b, c, opacity = splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY]
+                    red, green, blue = splats[j, RED], splats[j, GREEN], splats[j, BLUE]
+                    dx0 = F(left) + F(0.5) - splats[j, X]
+                    half_a, dy0 = F(0.5) * a, F(0.5) - splats[j, Y]
                     own = U(drawn * 256)
                     for y in range(first, last + 1):
                         dy = F(y) + dy0
@@ -132,7 +131,6 @@ def back_to_splats(splats, offsets, lists, workers, tiles_x, picture, cotangent,
     for worker in prange(workers):
         # Slices: 0 transmittance, 1 weight, 2 slope h, 3-5 cotangent, 6 its square, 7 what lies behind times cotangent.
         buffer = np.empty(8 * 256, np.float32)
-        batch = np.empty((SHARE, FIELDS), np.float32)
         for tile in range(worker, tiles, workers):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
             bottom, columns = min(height, top + TILE) - 1, min(width - left, TILE)
@@ -144,14 +142,15 @@ def back_to_splats(splats, offsets, lists, workers, tiles_x, picture, cotangent,
                     for channel in range(3):
                         buffer[1792 + i] += picture[top + y, left + x, channel] * cotangent[top + y, left + x, channel]
             sums[offsets[tile] : offsets[tile + 1]] = F(0)
-            for begin in range(offsets[tile], offsets[tile + 1], SHARE):
-                shared = fetch(splats, lists, begin, min(offsets[tile + 1], begin + SHARE), batch)
-                for j in range(shared):
-                    first, last = rows_of(batch, j, left, top, bottom)
-                    a, b, c, opacity = batch[j, A], batch[j, B], batch[j, C], batch[j, OPACITY]
-                    red, green, blue = batch[j, RED], batch[j, GREEN], batch[j, BLUE]
-                    dx0 = F(left) + F(0.5) - batch[j, X]
-                    half_a, dy0 = F(0.5) * a, F(0.5) - batch[j, Y]
+            for begin in range(offsets[tile], offsets[tile + 1], CHECK):
+                for k in range(begin, min(offsets[tile + 1], begin + CHECK)):
+                    prefetch(splats, lists[min(k + AHEAD, len(lists) - 1)])
+                    j = lists[k]
+                    first, last = rows_of(splats, j, left, top, bottom)
+                    a, b, c, opacity = splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY]
+                    red, green, blue = splats[j, RED], splats[j, GREEN], splats[j, BLUE]
+                    dx0 = F(left) + F(0.5) - splats[j, X]
+                    half_a, dy0 = F(0.5) * a, F(0.5) - splats[j, Y]
                     for y in range(first, last + 1):
                         dy = F(y) + dy0
                         linear, constant = b * dy, F(0.5) * c * dy * dy
@@ -205,7 +204,6 @@ def back_to_splats(splats, offsets, lists, workers, tiles_x, picture, cotangent,
                         hy += dy * row
                         hxy += dy * row_x
                         hyy += dy * dy * row
-                    k = begin + j
                     sums[k, 0], sums[k, 1], sums[k, 2], sums[k, 3], sums[k, 4] = s0, s1, s2, s3, s4
                     sums[k, 5], sums[k, 6], sums[k, 7] = h, hx, hy
                     sums[k, 8], sums[k, 9], sums[k, 10], sums[k, 11] = hxx, hxy, hyy, F(0)
@@ -217,6 +215,7 @@ def back_to_splats(splats, offsets, lists, workers, tiles_x, picture, cotangent,
 def gather(sums, lists, total):
     """Add the rows of all pairs to their splats' rows of total [staging rows, columns]."""
     for k in range(sums.shape[0]):
+        prefetch(total, lists[min(k + AHEAD, sums.shape[0] - 1)])
         for column in range(sums.shape[1]):
             total[lists[k], column] += sums[k, column]
 

@@ -12,21 +12,21 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from exgs_viewer.render.prefetch import AHEAD, prefetch
+
 F = np.float32
 TILE = 16
 """Edge of a tile in pixels."""
 BLOCK = 2048
 """Gaussians that one task projects; their survivors lie together in the staging rows of the block."""
 FIELDS = 16
-"""float32 values of a splat: exactly one cache line, since rows are fetched one by one, in depth order."""
+"""float32 values of a splat: exactly one cache line, since rows are read one by one, in depth order."""
 
 X, Y, A, B, C, OPACITY, RED, GREEN, BLUE, DEPTH, TAU, RADIUS_X, RADIUS_Y, INVERSE_C, CURVE, TALLEST = range(FIELDS)
 """Columns of a splat: centre (px), conic a b c of a dx^2 + 2 b dx dy + c dy^2, opacity, colour, depth (world units),
 tau = 2 ln(255 opacity) beyond which alpha < 1/255, half extents of that ellipse (px); 1 / c, (a c - b^2) / c^2 and the
 dx at which dy is largest, which cutting the ellipse with a tile needs (px)."""
 
-SHARE = 16
-"""Splats that are fetched side by side, so that their cache misses overlap instead of queueing."""
 ROW = np.uint64(0xFFFFFFFF)
 """The lower half of a key: which staging row it stands for."""
 DILATION = F(0.3)
@@ -200,40 +200,34 @@ def emit_pairs(splats, keys, count, parts, tiles_x, width, height, starts, tiles
     for part in prange(parts):
         histogram[part, :] = 0
         at = starts[part]
-        batch = np.empty((SHARE, FIELDS), np.float32)
-        end = min(count, part * size + size)
-        for first in range(part * size, end, SHARE):
-            shared = min(SHARE, end - first)
-            for j in range(shared):
-                row = keys[first + j] & ROW
-                for field in range(FIELDS):
-                    batch[j, field] = splats[row, field]
-            for j in range(shared):
-                px, py = batch[j, X], batch[j, Y]
-                radius_x, radius_y = batch[j, RADIUS_X], batch[j, RADIUS_Y]
-                a, b, c, tau = batch[j, A], batch[j, B], batch[j, C], batch[j, TAU]
-                top = max(0, math.ceil(py - radius_y - F(0.5))) // TILE
-                bottom = min(height - 1, math.floor(py + radius_y - F(0.5))) // TILE
-                # Rounding must not lead out of the box for which box_starts made room.
-                most_left = max(0, int(px - radius_x)) // TILE
-                most_right = min(width - 1, int(px + radius_x)) // TILE
-                # The ellipse is widest at dy = -+ b / c * radius_x; within a band the clamped dy gives its ends there.
-                widest, inverse_a = -b / c * radius_x, F(1) / a
-                curve, slope = (a * c - b * b) * inverse_a * inverse_a, -b * inverse_a
-                level = tau * inverse_a
-                for tile_y in range(top, bottom + 1):
-                    low = max(-radius_y, F(tile_y * TILE) + F(0.5) - py)
-                    high = min(radius_y, F(tile_y * TILE) + F(15.5) - py)
-                    up, down = min(high, max(low, widest)), min(high, max(low, -widest))
-                    x_high = slope * up + math.sqrt(max(F(0), level - curve * up * up))
-                    x_low = slope * down - math.sqrt(max(F(0), level - curve * down * down))
-                    left = max(most_left, max(0, math.ceil(px + x_low - F(0.5))) // TILE)
-                    right = min(most_right, min(width - 1, math.floor(px + x_high - F(0.5))) // TILE)
-                    for tile in range(tile_y * tiles_x + left, tile_y * tiles_x + right + 1):
-                        tiles[at] = tile
-                        owners[at] = keys[first + j] & ROW
-                        at += 1
-                        histogram[part, tile] += 1
+        for k in range(part * size, min(count, part * size + size)):
+            prefetch(splats, keys[min(k + AHEAD, count - 1)] & ROW)
+            j = keys[k] & ROW
+            px, py = splats[j, X], splats[j, Y]
+            radius_x, radius_y = splats[j, RADIUS_X], splats[j, RADIUS_Y]
+            a, b, c, tau = splats[j, A], splats[j, B], splats[j, C], splats[j, TAU]
+            top = max(0, math.ceil(py - radius_y - F(0.5))) // TILE
+            bottom = min(height - 1, math.floor(py + radius_y - F(0.5))) // TILE
+            # Rounding must not lead out of the box for which box_starts made room.
+            most_left = max(0, int(px - radius_x)) // TILE
+            most_right = min(width - 1, int(px + radius_x)) // TILE
+            # The ellipse is widest at dy = -+ b / c * radius_x; within a band the clamped dy gives its ends there.
+            widest, inverse_a = -b / c * radius_x, F(1) / a
+            curve, slope = (a * c - b * b) * inverse_a * inverse_a, -b * inverse_a
+            level = tau * inverse_a
+            for tile_y in range(top, bottom + 1):
+                low = max(-radius_y, F(tile_y * TILE) + F(0.5) - py)
+                high = min(radius_y, F(tile_y * TILE) + F(15.5) - py)
+                up, down = min(high, max(low, widest)), min(high, max(low, -widest))
+                x_high = slope * up + math.sqrt(max(F(0), level - curve * up * up))
+                x_low = slope * down - math.sqrt(max(F(0), level - curve * down * down))
+                left = max(most_left, max(0, math.ceil(px + x_low - F(0.5))) // TILE)
+                right = min(most_right, min(width - 1, math.floor(px + x_high - F(0.5))) // TILE)
+                for tile in range(tile_y * tiles_x + left, tile_y * tiles_x + right + 1):
+                    tiles[at] = tile
+                    owners[at] = j
+                    at += 1
+                    histogram[part, tile] += 1
         totals[part] = at - starts[part]
 
 

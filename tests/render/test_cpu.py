@@ -2,11 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.render import cpu
+from exgs_viewer.render.cpu_raster import exp_minus
 from exgs_viewer.scene.camera import look_at
 from exgs_viewer.settings import RenderSettings
 from tests.conftest import random_cloud
@@ -123,3 +125,9 @@ def test_opening_tells_of_kernels_that_are_compiled():
     told = []
     cpu.open(lambda fraction, words: told.append((fraction, words)))
     assert len(told) >= 2 and told == sorted(told) and all("compile" in words for _, words in told)
+
+
+def test_the_exponential_of_the_kernels_is_that_of_float64():
+    x = np.linspace(0, 8, 20_001, dtype=np.float32)
+    found = np.array([exp_minus(value) for value in x])
+    assert np.abs(found / np.exp(-x.astype(np.float64)) - 1).max() < 8e-5
