@@ -51,8 +51,8 @@ def rows_of(splats, j, left, top, bottom):
     up, down = min(high, max(low, tallest)), min(high, max(low, -tallest))
     y_high = slope * up + math.sqrt(max(F(0), level - curve * up * up))
     y_low = slope * down - math.sqrt(max(F(0), level - curve * down * down))
-    first = max(top, math.ceil(py + y_low - F(0.5)))
-    last = min(bottom, math.floor(py + y_high - F(0.5)))
+    first = max(top, int(np.ceil(py + y_low - F(0.5))))
+    last = min(bottom, int(np.floor(py + y_high - F(0.5))))
     return first, last
 
 
