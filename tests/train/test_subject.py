@@ -81,6 +81,7 @@ def test_two_processes_average_their_gradients_and_end_together(tmp_path):
     pytest.importorskip("accelerate")
     script = tmp_path / "two.py"
     script.write_text(
+        "import os\n"
         "import torch\n"
         "from exgs_viewer.train.team import Team\n"
         "team = Team()\n"
@@ -91,7 +92,7 @@ def test_two_processes_average_their_gradients_and_end_together(tmp_path):
         "assert torch.equal(value.grad, torch.full((2, 3), 2.0))\n"
         "assert team.any(team.rank == 1) and not team.any(False)\n"
         "team.part()\n"
-        "print('agreed', team.size, team.leads)\n"
+        "os.write(1, f'agreed {team.size} {team.leads}\\n'.encode())\n"  # in one piece: both write to one pipe
     )
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
