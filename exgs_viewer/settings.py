@@ -44,6 +44,8 @@ class RenderSettings:
     """Highest spherical-harmonics degree drawn: 0 is the same colour from every side."""
     near: Annotated[float, Range(1e-4, 1.0, "world units", log=True)] = 0.02
     """Gaussians whose centre is nearer to the camera than this are not drawn."""
+    antialiased: bool = False
+    """What is thinner than a pixel becomes fainter instead of thicker, as scenes trained with Mip-Splatting expect."""
 
 
 @dataclass(frozen=True)

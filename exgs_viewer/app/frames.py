@@ -25,6 +25,7 @@ from exgs_viewer.app.state import (
     reduction_of,
     sides_of,
 )
+from exgs_viewer.app.workers import synchronise
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.scene.camera import Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -126,6 +127,7 @@ class Frames:
         outputs = {side: self._shown(request, side, whole) for side in request.sides}
         pixels = _pixels(compose_layout(request, outputs), self._as_bytes)
         psnr = self._measured(request) if request.measure else {}
+        synchronise()
         frame = Frame(
             request=request,
             pixels=pixels,
@@ -248,7 +250,10 @@ def compose_layout(request: FrameRequest, outputs: dict[Side, RenderOutput]) -> 
 
 def _pixels(picture: Tensor, as_bytes: bool) -> np.ndarray:
     made = compose.rgba_bytes(picture) if as_bytes else compose.rgba(picture)
-    return made.cpu().numpy()
+    if made.device.type == "cpu":
+        return made.numpy()
+    # Page-locked, so that the copy runs beside what is measured; `draw` waits for both.
+    return torch.empty(made.shape, dtype=made.dtype, pin_memory=True).copy_(made, non_blocking=True).numpy()
 
 
 def surface_at(frame: Frame, u: float, v: float) -> Vector | None:

@@ -217,6 +217,11 @@ class Panels:
                     RenderSettings, "sh_degree", lambda value: self._do.set_render(sh_degree=value)
                 )
                 self._add(RenderSettings, "near", lambda value: self._do.set_render(near=value))
+            self._antialiased = dpg.add_checkbox(
+                label="Antialiased",
+                callback=lambda sender, on: self._do.set_render(antialiased=on),
+            )
+            explain(self._antialiased, "As Mip-Splatting trains scenes. Files that say they were open with it.")
             self._background = dpg.add_color_edit(
                 label="Background",
                 no_alpha=True,
@@ -317,5 +322,6 @@ class Panels:
         self._mode.show(view.mode)
         self._knobs["draw_sh"].show(view.render.sh_degree)
         self._knobs["near"].show(view.render.near)
+        dpg.set_value(self._antialiased, view.render.antialiased)
         if not dpg.is_item_active(self._background):
             dpg.set_value(self._background, [round(255 * part) for part in view.render.background] + [255])

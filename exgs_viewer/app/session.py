@@ -169,6 +169,7 @@ class Session:
         fov = math.radians(self.settings.window.fov_degrees)
         camera = opened.camera if scene.cameras else replace(opened.camera, fov_y=fov)
         self.travel.start(camera, opened.up, opened.extent, self.settings.window.fly_speed)
+        self.set_render(antialiased=scene.antialiased)
         self.diary.note(self.diary.memory.opened(key))
         count = words.amount(len(scene.cloud))
         self.notices.say(f"Opened {count} Gaussians in {words.seconds(opened.seconds)}.", "good")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,8 +42,8 @@ from exgs_viewer.terminal import answer, progress, timed
 if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
     from exgs_viewer.render import Renderer, RenderOutput
     from exgs_viewer.restore import Restorer as OpenRestorer
+    from exgs_viewer.scene import Scene
     from exgs_viewer.scene.camera import Camera
-    from exgs_viewer.scene.cloud import GaussianCloud
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Render:
         with timed(seconds, "render"), progress() as report:
             for done, (path, camera) in enumerate(cameras.items()):
                 report(done / len(cameras), f"drawing {path.name}")
-                self._draw(path, renderer, cloud, camera, restorer)
+                self._draw(path, renderer, replace(scene, cloud=cloud), camera, restorer)
         return answer(
             self.json,
             {
@@ -217,13 +217,13 @@ class Render:
         return dict.fromkeys([self.output], *cameras.values())
 
     def _draw(
-        self, path: Path, renderer: Renderer, cloud: GaussianCloud, camera: Camera, restorer: OpenRestorer | None
+        self, path: Path, renderer: Renderer, scene: Scene, camera: Camera, restorer: OpenRestorer | None
     ) -> None:
         from exgs_viewer import images, pipeline
 
-        output = pipeline.picture(
-            cloud.to(renderer.device), camera, self.size, renderer, plain(RenderSettings, self.render)
-        )
+        settings = plain(RenderSettings, self.render)
+        settings = replace(settings, antialiased=settings.antialiased or scene.antialiased)
+        output = pipeline.picture(scene.cloud.to(renderer.device), camera, self.size, renderer, settings)
         if self.mode == "alpha":
             return images.write_gray16_png(path, output.alpha)
         if self.mode == "depth":

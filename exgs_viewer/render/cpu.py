@@ -176,7 +176,8 @@ def _list_tiles(
     counts = np.empty(-(-n // stage.BLOCK), np.int64)
     values = [tensor.numpy() for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities)]
     view, degree = _view_constants(camera, size, settings.near), min(settings.sh_degree, cloud.sh_degree)
-    stage.project(*values, _sh_rows(cloud), degree, view, *size, staging, places, boxes, keys, counts)
+    how = (degree, settings.antialiased)
+    stage.project(*values, _sh_rows(cloud), *how, view, *size, staging, places, boxes, keys, counts)
     count = int(counts.sum())
     packed = scratch.array("packed", (count,), np.uint64)
     stage.compact(keys, counts, packed)

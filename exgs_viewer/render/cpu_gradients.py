@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from exgs_viewer.render.cpu_prefetch import AHEAD, prefetch
 from exgs_viewer.render.cpu_project import (
     BLOCK,
     BLUE,
@@ -26,7 +27,6 @@ from exgs_viewer.render.cpu_project import (
     Y,
 )
 from exgs_viewer.render.cpu_raster import ALPHA_MAX, ALPHA_MIN, CHECK, FAR, T_MIN, U, any_alive, exp_minus, rows_of
-from exgs_viewer.render.prefetch import AHEAD, prefetch
 
 SUMS = 12
 """Columns of what is summed for a (tile, splat) pair: the cotangent's red, green, blue and 1, each times the weight;

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from exgs_viewer.render.prefetch import AHEAD, prefetch
+from exgs_viewer.render.cpu_prefetch import AHEAD, prefetch
 
 F = np.float32
 TILE = 16
@@ -56,8 +56,12 @@ def sh_basis(x, y, z, degree, basis):
 
 
 @njit(parallel=True, fastmath=True, cache=True, nogil=True, error_model="numpy")
-def project(means, scales, quats, opacities, sh, degree, view, width, height, staging, places, boxes, keys, counts):
+def project(
+    means, scales, quats, opacities, sh, degree, antialiased, view, width, height, staging, places, boxes, keys, counts
+):
     """Project every Gaussian; survivors of culling go to their block's staging rows.
+
+    Antialiased, a Gaussian covers as much after its dilation as before (Yu et al. 2023, eq. 9).
 
     view [21]: world-to-camera rotation (9, rows), translation (3), focal, cx, cy, limit x, limit y, near, camera
     position (3). staging [N, FIELDS], places [N] which Gaussian a staging row is, boxes [N] tiles in its bounding box,
@@ -109,6 +113,12 @@ def project(means, scales, quats, opacities, sh, degree, view, width, height, st
             det = xx * yy - xy * xy
             if not det > F(0):
                 continue
+            if antialiased:
+                # The determinant before the dilation, as a cross product: exact for the thinnest Gaussians too.
+                c0, c1, c2 = u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
+                opacity *= math.sqrt((c0 * c0 + c1 * c1 + c2 * c2) / det)
+                if opacity < F(1 / 255.0):
+                    continue
             tau = F(2) * math.log(F(255) * opacity)
             radius_x, radius_y = math.sqrt(tau * xx), math.sqrt(tau * yy)
             # Pixel centres lie at +0.5, so the extent must reach one of them.

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from exgs_viewer.render.cpu_prefetch import AHEAD, prefetch
 from exgs_viewer.render.cpu_project import (
     BLOCK,
     BLUE,
@@ -31,7 +32,6 @@ from exgs_viewer.render.cpu_project import (
     X,
     Y,
 )
-from exgs_viewer.render.prefetch import AHEAD, prefetch
 
 ALPHA_MIN, ALPHA_MAX, T_MIN = F(1 / 255.0), F(0.999), F(1e-4)
 U = np.uint64

@@ -78,6 +78,7 @@ class CudaRenderer:
                 backgrounds=torch.tensor([settings.background], dtype=torch.float32, device=self.device),
                 render_mode="RGB+ED",
                 **self._seen_from(camera, size),
+                rasterize_mode="antialiased" if settings.antialiased else "classic",
             )
             color, depth = picture[0, ..., :3].clamp(0, 1), picture[0, ..., 3]
             return RenderOutput(color, alpha[0, ..., 0], depth, settings.background)
@@ -156,7 +157,6 @@ class CudaRenderer:
             "eps2d": DILATION,
             "packed": False,  # with one camera packing saves no memory: it copies the spherical harmonics
             "tile_size": TILE,
-            "rasterize_mode": "classic",
         }
 
     def here(self, cloud: GaussianCloud) -> GaussianCloud:

@@ -75,7 +75,7 @@ class ReferenceRenderer:
 
     def render(self, cloud: GaussianCloud, camera: Camera, size: Size, settings: RenderSettings) -> RenderOutput:
         cloud = cloud.to(self.device)
-        splats = project(cloud, camera, size, settings.near, self.dtype)
+        splats = project(cloud, camera, size, settings.near, self.dtype, settings.antialiased)
         colors = view_colors(cloud.take(splats.index), camera, settings.sh_degree, self.dtype)
         return draw(splats, colors, (0, 0, *size), settings.background)
 
@@ -159,9 +159,17 @@ def open(report: Report = quiet) -> ReferenceRenderer:
 
 
 def project(
-    cloud: GaussianCloud, camera: Camera, size: Size, near: float, dtype: torch.dtype = torch.float32
+    cloud: GaussianCloud,
+    camera: Camera,
+    size: Size,
+    near: float,
+    dtype: torch.dtype = torch.float32,
+    antialiased: bool = False,
 ) -> Splats:
-    """All Gaussians in front of the near plane that are opaque enough to be seen, nearest first."""
+    """All Gaussians in front of the near plane that are opaque enough to be seen, nearest first.
+
+    Antialiased, a Gaussian covers as much after its dilation as before (Mip-Splatting, Yu et al. 2023, eq. 9).
+    """
     view = camera.world_to_camera().to(cloud.device, dtype)
     centers = cloud.means.to(dtype) @ view[:3, :3].T + view[:3, 3]  # [N, 3] camera space
     drawable = (centers[:, 2] >= near) & (cloud.opacities >= ALPHA_MIN)
@@ -172,9 +180,12 @@ def project(
     covariance = project_covariance(turned * cloud.scales[index, None].to(dtype), centers, camera, size)
     xx, xy, yy = covariance.unbind(1)
     determinant = (xx * yy - xy * xy).clamp(min=1e-10)
+    if antialiased:
+        before = ((xx - DILATION) * (yy - DILATION) - xy * xy).clamp(min=0)
+        opacities = opacities * torch.sqrt(before / determinant)
     focal = camera.focal(size)
     middle = torch.tensor([size[0] / 2, size[1] / 2], dtype=dtype, device=cloud.device)
-    return Splats(
+    splats = Splats(
         index=index,
         means2d=focal * centers[:, :2] / centers[:, 2:] + middle,
         conics=torch.stack([yy, -xy, xx], dim=1) / determinant[:, None],
@@ -182,6 +193,7 @@ def project(
         opacities=opacities,
         reach=torch.sqrt(2 * torch.log(opacities / ALPHA_MIN)[:, None] * torch.stack([xx, yy], dim=1)),
     )
+    return splats.take(opacities >= ALPHA_MIN) if antialiased else splats
 
 
 def project_covariance(axes: Tensor, centers: Tensor, camera: Camera, size: Size) -> Tensor:

@@ -35,6 +35,11 @@ class Scene:
     meta: dict[str, Any] = field(default_factory=dict)
     """Whatever else the file says, plain JSON values."""
 
+    @property
+    def antialiased(self) -> bool:
+        """Whether the file says that it was trained to be drawn so (RenderSettings.antialiased)."""
+        return bool(self.meta.get("antialias"))
+
 
 FORMATS = {
     ".ply": "exgs_viewer.scene.ply",

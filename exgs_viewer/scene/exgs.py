@@ -115,6 +115,7 @@ def metadata(scene: Scene, settings: CompressionSettings) -> dict[str, Any]:
         "source_bytes": scene.bytes,
         "compression": asdict(settings),
         "up": scene.up,
+        "antialias": scene.antialiased,
         "cameras": [asdict(camera) for camera in scene.cameras[::step]],
     }
     return {key: value for key, value in meta.items() if value}

@@ -34,7 +34,9 @@ SCORES = ("hits", "weight", "peak", "coverage", "pixels")
 def projection(means, covars, quats, scales, viewmats, Ks, width, height, eps2d, near_plane, opacities):
     """fully_fused_projection in torch: the twin lacks only the bound by opacity, which changes no picture."""
     covars, _ = twin._quat_scale_to_covar_preci(quats, scales, compute_preci=False)
-    return twin._fully_fused_projection(means, covars, viewmats, Ks, width, height, eps2d, near_plane)
+    return twin._fully_fused_projection(
+        means, covars, viewmats, Ks, width, height, eps2d, near_plane, calc_compensations=True
+    )
 
 
 def pairs(start, end, transmittances, means2d, conics, opacities, width, height, tile, offsets, touching):
@@ -70,9 +72,11 @@ def rasterization(**given):
     call = inspect.signature(gsplat.rasterization).bind(**given)
     call.apply_defaults()
     a = SimpleNamespace(**call.arguments)
-    assert (a.rasterize_mode, a.packed) == ("classic", False) and a.render_mode in ("RGB", "RGB+ED")
+    assert not a.packed and a.render_mode in ("RGB", "RGB+ED")
     view = (a.viewmats, a.Ks, a.width, a.height, a.eps2d, a.near_plane, a.opacities)
-    radii, means2d, depths, conics, _ = projection(a.means, None, a.quats, a.scales, *view)
+    radii, means2d, depths, conics, factors = projection(a.means, None, a.quats, a.scales, *view)
+    if a.rasterize_mode == "antialiased":
+        a.opacities = a.opacities * factors[0]
     columns, rows = -(-a.width // a.tile_size), -(-a.height // a.tile_size)
     seen = [each.detach() for each in (means2d, radii, depths, conics, a.opacities)]
     _, ids, touching = twin._isect_tiles(*seen[:3], a.tile_size, columns, rows)
@@ -160,6 +164,14 @@ def assert_same_gradients(renderer, oracle, cloud, camera, size):
         found, expected = (each.adjoint(cloud, camera, size, picture) for each in (renderer, oracle))
         for given, wanted in zip(found, expected, strict=True):
             assert (given.cpu() - wanted).norm() <= 0.01 * wanted.norm()
+
+
+def test_the_antialiased_picture_is_that_of_the_reference(on_cpu, small_cloud):
+    camera, settings = look_at((0, 0, -9), (0, 0, 0), (0, -1, 0)), RenderSettings(antialiased=True)
+    drawn, expected = (each.render(small_cloud, camera, SIZE, settings) for each in (on_cpu, ReferenceRenderer()))
+    assert (drawn.alpha - expected.alpha).abs().max() < 2 / 255
+    assert (drawn.color - expected.color).abs().max() < 2 / 255
+    assert drawn.alpha.sum() < 0.95 * on_cpu.render(small_cloud, camera, SIZE, RenderSettings()).alpha.sum()
 
 
 def test_gradients_are_those_of_the_reference(on_cpu, small_cloud, camera):

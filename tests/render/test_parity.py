@@ -47,6 +47,17 @@ def test_cpu_draws_any_size_as_the_reference(size, cpu, reference, cloud, camera
     assert_same_picture(*(each.render(cloud, camera, size, settings) for each in (cpu, reference)))
 
 
+@pytest.mark.parametrize("distance", [3, 9, 25])
+def test_cpu_draws_antialiased_as_the_reference(distance, cpu, reference):
+    cloud, camera = random_cloud(2000), look_at((0, 0, -distance), (0, 0, 0), (0, -1, 0))
+    drawn, expected = (
+        each.render(cloud, camera, (96, 64), RenderSettings(antialiased=True)) for each in (cpu, reference)
+    )
+    assert_same_picture(drawn, expected)
+    plain = cpu.render(cloud, camera, (96, 64), RenderSettings())
+    assert plain.alpha.sum() > 1.01 * drawn.alpha.sum()
+
+
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 @pytest.mark.parametrize("stored", [0, 1, 2, 3])
 def test_cpu_draws_every_sh_degree_as_the_reference(degree, stored, cpu, reference, camera):

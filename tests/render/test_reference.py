@@ -61,6 +61,29 @@ def test_projection_is_that_of_gsplat(distance):
     assert_close(splats.conics, conics[splats.index], rtol=2e-3, atol=1e-5)
 
 
+def test_antialiased_opacities_are_compensated_as_in_gsplat():
+    cloud, camera = random_cloud(3000, seed=1), look_at((0.2, -1, -9), (0, 0, 0), up=(0.1, -1, 0))
+    covariances, _ = twin._quat_scale_to_covar_preci(cloud.quats, cloud.scales, compute_preci=False)
+    matrices = camera.world_to_camera()[None], camera.intrinsics((320, 180))[None]
+    *_, factors = twin._fully_fused_projection(
+        cloud.means, covariances, *matrices, 320, 180, eps2d=DILATION, calc_compensations=True
+    )
+    expected = cloud.opacities * factors[0]
+    splats = project(cloud, camera, (320, 180), near=0.05, antialiased=True)
+    assert_close(splats.opacities, expected[splats.index], rtol=2e-3, atol=1e-4)
+    assert factors[0, splats.index].min() < 0.5 and set(splats.index.tolist()) == set(
+        ((expected >= ALPHA_MIN) & (cloud.opacities >= ALPHA_MIN)).nonzero()[:, 0].tolist()
+    )
+
+
+def test_a_gaussian_thinner_than_a_pixel_covers_as_much_as_it_is_large_only_where_antialiased():
+    cloud = cloud_of(((0.0, 0.0, 1.0), 0.3 / FRONT.focal(SIZE), 0.9, (1, 1, 1)))  # 0.3 pixels
+    covered = [
+        float(EXACT.render(cloud, FRONT, SIZE, RenderSettings(antialiased=on)).alpha.sum()) for on in (True, False)
+    ]
+    assert covered == pytest.approx([0.9 * 2 * math.pi * 0.3**2, 0.9 * 2 * math.pi * (0.3**2 + DILATION)], rel=0.03)
+
+
 def test_projection_far_outside_the_picture_is_clamped_as_in_gsplat():
     cloud = cloud_of(*(((x, 0.3, 0.2), 0.1, 0.9, (1, 1, 1)) for x in (-3.0, -0.5, 0.5, 3.0)))
     _, _, _, conics, _ = gsplat_projection(cloud, FRONT, SIZE)
