@@ -278,6 +278,21 @@ def test_render_draws_what_compression_and_repair_leave(capsys, tmp_path, scene,
     assert len({(tmp_path / f"{name}.png").read_bytes() for name in ("whole", "small", "fixed")}) == 3
 
 
+def test_a_scene_trained_antialiased_is_drawn_so_and_stays_so_when_compressed(capsys, tmp_path, scene, cameras):
+    from exgs_viewer.scene import open_scene, spz
+
+    view = ["--cameras", cameras, "--index", 2, "--size", "24x16"]  # 600 Gaussians of which most are thin there
+    cloud = open_scene(scene).cloud
+    for name, antialias in (("fine", True), ("plain", False)):
+        spz.write(tmp_path / f"{name}.spz", cloud, {"antialias": antialias})
+        told(capsys, "render", tmp_path / f"{name}.spz", *view, "-o", tmp_path / f"{name}.png")
+    told(capsys, "render", tmp_path / "plain.spz", *view, "-o", tmp_path / "asked.png", "--antialiased")
+    fine, plain, asked = ((tmp_path / f"{name}.png").read_bytes() for name in ("fine", "plain", "asked"))
+    assert fine != plain and Image.open(tmp_path / "fine.png") == Image.open(tmp_path / "asked.png")
+    told(capsys, "compress", tmp_path / "fine.spz", "-o", tmp_path / "fine.exgs", "--keep", "0.5")
+    assert open_scene(tmp_path / "fine.exgs").antialiased and not open_scene(tmp_path / "plain.spz").antialiased
+
+
 def test_a_scene_filter_travels_in_the_file(capsys, tmp_path, scene, cameras, monkeypatch):
     import torch
 

@@ -214,7 +214,8 @@ def stand():
         report(0.5, f"reading {path}")
         if path.startswith("bad"):
             raise SceneError(f"{path}: broken.")
-        return Scene(plain_cloud(1000 if path == "a" else 500), None, "fake", 4000, up=(0.0, -1.0, 0.0))
+        meta = {"antialias": path == "fine"}
+        return Scene(plain_cloud(1000 if path == "a" else 500), None, "fake", 4000, up=(0.0, -1.0, 0.0), meta=meta)
 
     def write(path, cloud, meta, settings, report):
         saved.append((path, cloud, meta))

@@ -123,6 +123,15 @@ def test_the_trust_map_has_a_legend_and_needs_a_restored_picture(session):
     assert session.view.mode == "color" and lived(session).overlay().legend is None
 
 
+def test_every_scene_opens_as_it_was_trained(session):
+    for path, antialiased in (("a", False), ("fine", True), ("b", False)):
+        session.open(path)
+        lived(session)
+        assert session.view.render.antialiased is antialiased
+    session.set_render(antialiased=True)
+    assert lived(session).frame.request.render.antialiased
+
+
 def test_undo_brings_the_parameters_back(session):
     ready(session)
     session.set_compression(keep=0.5)
