@@ -86,6 +86,14 @@ def test_each_stage_is_better_than_the_one_before(whole, renderer):
     assert marks == sorted(marks) and all(len(stage.cloud) == 400 for stage in stages)
 
 
+@pytest.mark.parametrize(("mark", "taken"), [(30.95, "recoloured"), (30.85, "calibrated")])
+def test_solved_colours_are_taken_where_the_exam_is_undecided(whole, renderer, monkeypatch, mark, taken):
+    marks = iter([30.0, 31.0, 20.0, 20.0, 20.0, 20.0, mark])  # merged, calibrated, four prunings, recoloured
+    monkeypatch.setattr(pipeline, "marks", lambda *_: [next(marks)])
+    *_, last = pipeline.polish(pipeline.prepare(whole, renderer, CAMERAS), CompressionSettings(keep=0.1), renderer)
+    assert last.name == taken and not list(marks)
+
+
 def test_where_nothing_is_to_be_improved_the_bare_cut_is_all(whole, renderer):
     prepared = pipeline.prepare(whole, renderer, CAMERAS)
     settings = CompressionSettings(keep=0.1, calibrate=False, colors="off")
