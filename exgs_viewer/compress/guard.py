@@ -24,8 +24,8 @@ JUDGES = 8
 GLANCE, HOPELESS = 3, 2.0
 """Pictures after which a candidate is given up, and how many dB lower it must be."""
 TIE = 0.1
-"""dB that solved colours of a calibrated cloud may lose in the exam. From cameras of their own they won 0.2 to 0.9 dB on
-seven scenes at three retentions; on one of them the exam was undecided (-0.03 ... 0.00 dB) where they won 0.5."""
+"""dB that solved colours of a calibrated cloud may lose in the exam. From cameras of their own they won 0.2 to 0.9 dB
+on seven scenes at three retentions; on one of them the exam was undecided (-0.03 ... 0.00 dB) where they won 0.5."""
 EXAM_SIZE: Size = (720, 540)
 """Pictures that judge: larger than those that teach, so that what only fits their pixels is found out."""
 
