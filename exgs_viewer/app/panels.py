@@ -221,7 +221,7 @@ class Panels:
                 label="Antialiased",
                 callback=lambda sender, on: self._do.set_render(antialiased=on),
             )
-            explain(self._antialiased, "As Mip-Splatting trains scenes. Files that say they were open with it.")
+            explain(self._antialiased, "How Mip-Splatting draws: on where a file says that it was trained so.")
             self._background = dpg.add_color_edit(
                 label="Background",
                 no_alpha=True,
