@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exgs_viewer.errors import SceneError
 from exgs_viewer.scene import Scene
@@ -19,6 +20,10 @@ from exgs_viewer.scene.rows import Rows, allocate, finish, parts, settle
 from exgs_viewer.settings import Report, quiet, write_atomically
 
 ROW = np.dtype([("means", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("quats", "u1", 4)])
+BEHIND = 0.65
+"""Grey that is taken to stand behind a Gaussian brighter than white: highlights lie on what is bright already."""
+MOST_GROWTH, MOST_OPAQUE = 8.0, 0.99
+"""How many times more opaque such a Gaussian may become, and how opaque."""
 TEXT = frozenset(range(32, 127)) | {9, 10, 13}
 """Bytes of plain text."""
 
@@ -55,7 +60,9 @@ def losses(scene: Scene) -> list[str]:
         found.append(f"A .splat has the same colour from every side; {left_out}")
     colour, slack = 0.5 + SH_C0 * cloud.sh[:, 0], 0.5 / 255
     # Less than black is drawn as black, so nothing is lost there.
-    return found + counted((colour > 1 + slack).any(dim=1), "were brighter than white; they were brought to that.")
+    return found + counted(
+        (colour > 1 + slack).any(dim=1), "were brighter than white; they were made white and more opaque."
+    )
 
 
 def _check(path: Path, data: np.ndarray) -> None:
@@ -85,8 +92,19 @@ def _encoded(cloud: GaussianCloud, report: Report) -> Iterator[bytes]:
         block = cloud.take(part)
         table = np.empty(len(block), ROW)
         table["means"], table["scales"] = block.means.detach().numpy(), block.scales.detach().numpy()
-        color = 0.5 + SH_C0 * block.sh[:, 0].detach().numpy()
-        table["rgba"][:, :3] = np.rint(color.clip(0, 1) * 255)
-        table["rgba"][:, 3] = np.rint(block.opacities.detach().numpy() * 255)
+        color, opacity = _within_bytes(0.5 + SH_C0 * block.sh[:, 0].detach().numpy(), block.opacities.detach().numpy())
+        table["rgba"][:, :3], table["rgba"][:, 3] = np.rint(color * 255), np.rint(opacity * 255)
         table["quats"] = np.rint(block.quats.detach().numpy() * 127.5 + 127.5)
         yield table.tobytes()
+
+
+def _within_bytes(color: NDArray[np.float32], opacity: NDArray[np.float32]) -> tuple[NDArray, NDArray]:
+    """Colours [N, 3] brought into [0, 1], and opacities [N] that make up for what is cut from above.
+
+    Over a background b, opacity o and colour c add o (c - b): the least-squares o for the limited colour keeps that.
+    """
+    limited = color.clip(0, 1)
+    over, left = np.maximum(color, 0) - BEHIND, limited - BEHIND
+    growth = (over * left).sum(1) / (left * left).sum(1)
+    grown = np.minimum(opacity * growth.clip(1, MOST_GROWTH), np.maximum(opacity, MOST_OPAQUE))
+    return limited, np.where((color > 1).any(1), grown, opacity)

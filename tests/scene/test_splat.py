@@ -45,7 +45,7 @@ def test_writing_and_reading_returns_the_cloud_within_a_step(tmp_path):
 
 def test_each_byte_is_what_the_format_says(tmp_path):
     quat = torch.nn.functional.normalize(torch.tensor([[0.1, 0.5, -0.5, 0.7]]), dim=1)
-    colour = torch.tensor([[[1.2, -0.3, 0.5]]])
+    colour = torch.tensor([[[1.0, -0.3, 0.5]]])
     cloud = GaussianCloud(
         *(torch.tensor([[1.0, -2.0, 3.0]]), torch.tensor([[0.1, 0.2, 0.3]]), quat),
         *(torch.tensor([0.25]), (colour - 0.5) / SH_C0),
@@ -55,6 +55,18 @@ def test_each_byte_is_what_the_format_says(tmp_path):
     assert numbers == pytest.approx([1, -2, 3, 0.1, 0.2, 0.3])
     assert (r, g, b, alpha) == (255, 0, 128, 64)
     assert [part / 255 * 2 - 1 for part in (w, x, y, z)] == pytest.approx(quat[0].tolist(), abs=1.01 / 255)
+
+
+@pytest.mark.parametrize("brightness", [1.5, 3.0])
+def test_what_is_brighter_than_white_lights_up_what_is_behind_it_as_much(tmp_path, brightness):
+    cloud = random_cloud(3, sh_degree=0).replaced(opacities=torch.full((3,), 0.1))
+    cloud = cloud.replaced(sh=torch.full((3, 1, 3), (brightness - 0.5) / SH_C0))
+    save_scene(tmp_path / "a.splat", cloud)
+    again = open_scene(tmp_path / "a.splat").cloud
+    behind = 0.65
+    added = again.opacities[:, None] * (0.5 + SH_C0 * again.sh[:, 0] - behind)
+    assert added.numpy() == pytest.approx(0.1 * (brightness - behind), abs=0.003)
+    assert again.opacities.max() < 0.8
 
 
 def test_what_a_splat_cannot_hold_is_said(tmp_path, camera):
