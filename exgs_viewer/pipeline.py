@@ -23,7 +23,7 @@ from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
 from exgs_viewer.compress.merge import cut as cut_tree
 from exgs_viewer.compress.polish import Exam, calibrate, colors
 from exgs_viewer.compress.pruning import Pruning, amplified, guarded, prune
-from exgs_viewer.compress.refine import refine
+from exgs_viewer.compress.refine import SIZES, refine
 from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count, rank
 from exgs_viewer.render import Renderer, RenderOutput, Significance
@@ -40,7 +40,7 @@ TUNED_BY = 2
 SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 """Every score that plain pruning may go by."""
 
-StageName = Literal["merged", "pruned", "amplified", "calibrated", "recoloured", "refined"]
+StageName = Literal["merged", "pruned", "amplified", "calibrated", "recoloured", "resized", "refined"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +250,7 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
     if settings.colors != "off":
         steps.append(("recoloured", colors))
     if settings.refine:
-        steps.append(("refined", refine))
+        steps += [("resized", partial(refine, rates=SIZES)), ("refined", refine)]
     return steps
 
 

@@ -86,6 +86,19 @@ PRESETS = {
 }
 """Ways to compress, by name: UGC exactly as published; ours, without any training; ours with a short fit."""
 
+KNOBS = ("keep", "voxel_size", "sh_degree", "amplification")
+"""What a preset leaves to whoever turns the knobs."""
+
+
+def with_preset(compression: CompressionSettings, name: str) -> CompressionSettings:
+    """The preset `name` with the KNOBS of `compression`."""
+    return replace(PRESETS[name], **{knob: getattr(compression, knob) for knob in KNOBS})
+
+
+def preset_of(compression: CompressionSettings) -> str | None:
+    """The preset that compresses in this way, whatever the KNOBS; None where none does."""
+    return next((name for name in PRESETS if with_preset(compression, name) == compression), None)
+
 
 @dataclass(frozen=True)
 class RestoreSettings:

@@ -15,7 +15,15 @@ from exgs_viewer.app.status import StatusLine
 from exgs_viewer.app.theme import Fonts
 from exgs_viewer.app.travel import Travel
 from exgs_viewer.app.widgets import Choice, Knob, Scale, explain, knob_of, knob_table, sentence_of
-from exgs_viewer.settings import CompressionSettings, Range, RenderSettings, RestoreSettings, WindowSettings
+from exgs_viewer.settings import (
+    PRESETS,
+    CompressionSettings,
+    Range,
+    RenderSettings,
+    RestoreSettings,
+    WindowSettings,
+    preset_of,
+)
 
 WIDTH = 348
 """Design pixels of the panel."""
@@ -24,6 +32,12 @@ MODE_WORDS = {"color": "Colour", "depth": "Depth", "alpha": "Alpha", "significan
 
 FETCHED = "sd-turbo"
 """The restorer whose weights can be fetched from here."""
+PRESET_TIPS = {
+    "paper": "ExGS as published: what is dropped is gone, and what is kept is amplified by a learned factor.",
+    "default": "Gaussians merge instead of being dropped; opacities and colours follow once the slider rests.",
+    "best": "As Default, then sizes and all parameters are fitted for some seconds, where that helps.",
+}
+"""What each preset does, for those who wonder."""
 RESTORER_WORDS = {"inpaint": "Fill", "scene": "Scene", "lite": "Lite", "sd-turbo": "Turbo"}
 
 
@@ -33,6 +47,7 @@ class Actions(Protocol):
     travel: Travel
 
     def set_compression(self, **values: Any) -> None: ...
+    def set_preset(self, name: str) -> None: ...
     def set_render(self, **values: Any) -> None: ...
     def set_restore(self, **values: Any) -> None: ...
     def set_view(self, **values: Any) -> None: ...
@@ -141,6 +156,8 @@ class Panels:
 
     def _compression_section(self) -> None:
         self._title("Compression")
+        presets = {name: name.capitalize() for name in PRESETS}
+        self._way = Choice(presets, (self._lit, self._plain), lambda name: self._do.set_preset(name), PRESET_TIPS)
         change = self._do.set_compression
         with knob_table(self._fonts):
             self._add(CompressionSettings, "keep", lambda value: change(keep=value))
@@ -286,6 +303,7 @@ class Panels:
 
     def _show_compression(self, state: PanelState) -> None:
         compression = state.view.compression
+        self._way.show(preset_of(compression))
         dpg.set_value(self._size, state.size or "–")
         for item, text in zip(self._size_lines, state.size_lines, strict=True):
             dpg.set_value(item, text)

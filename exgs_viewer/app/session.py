@@ -24,7 +24,7 @@ from exgs_viewer.app.state import THIRDS, Frame, ViewState
 from exgs_viewer.app.stillness import SETTLE
 from exgs_viewer.app.travel import Travel
 from exgs_viewer.errors import ExgsError
-from exgs_viewer.settings import Settings
+from exgs_viewer.settings import Settings, with_preset
 
 STORE_AFTER = 1.0
 """Seconds after a change of the settings until they are remembered."""
@@ -221,6 +221,10 @@ class Session:
 
     def set_compression(self, **values: Any) -> None:
         self.set_view(compression=replace(self.view.compression, **values))
+
+    def set_preset(self, name: str) -> None:
+        """Compress as the preset `name` does, at the retention and with the knobs that are set."""
+        self.set_view(compression=with_preset(self.view.compression, name))
 
     def set_render(self, **values: Any) -> None:
         self.set_view(render=replace(self.view.render, **values))

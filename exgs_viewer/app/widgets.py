@@ -169,7 +169,13 @@ def explain(item: int | str, text: str, wrap: int = 340) -> None:
 class Choice:
     """Buttons beside each other of which one is lit."""
 
-    def __init__(self, options: dict[str, str], themes: tuple[int | str, int | str], change: Callable[[str], None]):
+    def __init__(
+        self,
+        options: dict[str, str],
+        themes: tuple[int | str, int | str],
+        change: Callable[[str], None],
+        tips: dict[str, str] | None = None,
+    ):
         self._lit, self._plain = themes
         self._value: str | None = None
         self._buttons = {}
@@ -183,8 +189,10 @@ class Choice:
                         label=label, width=-1, user_data=value, callback=lambda sender, data, chosen: change(chosen)
                     )
                     dpg.bind_item_theme(self._buttons[value], self._plain)
+        for value, tip in (tips or {}).items():
+            explain(self._buttons[value], tip)
 
-    def show(self, value: str) -> None:
+    def show(self, value: str | None) -> None:
         """Light the button of `value`."""
         if value == self._value:
             return

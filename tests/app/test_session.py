@@ -12,7 +12,7 @@ from exgs_viewer.app.memory import load_memory
 from exgs_viewer.app.readout import restoring_text
 from exgs_viewer.app.session import Session
 from exgs_viewer.scene import WRITERS, open_scene
-from exgs_viewer.settings import RestoreSettings, Settings, load_settings
+from exgs_viewer.settings import PRESETS, RestoreSettings, Settings, load_settings, preset_of
 
 
 class Asked:
@@ -130,6 +130,18 @@ def test_every_scene_opens_as_it_was_trained(session):
         assert session.view.render.antialiased is antialiased
     session.set_render(antialiased=True)
     assert lived(session).frame.request.render.antialiased
+
+
+def test_a_preset_changes_the_way_and_leaves_the_knobs(session):
+    ready(session)
+    session.set_compression(keep=0.03, sh_degree=1)
+    for name in ("paper", "best", "default"):
+        session.set_preset(name)
+        compression = session.view.compression
+        assert preset_of(compression) == name and (compression.keep, compression.sh_degree) == (0.03, 1)
+        assert compression.codec == PRESETS[name].codec and compression.refine is (name == "best")
+    session.set_compression(calibrate=False)
+    assert preset_of(session.view.compression) is None
 
 
 def test_undo_brings_the_parameters_back(session):
