@@ -19,6 +19,7 @@ from exgs_viewer.app.navigation import Navigator
 from exgs_viewer.app.notices import Notices
 from exgs_viewer.app.opener import Opener
 from exgs_viewer.app.readout import OverlayState, PanelState
+from exgs_viewer.app.sizes import coding_of
 from exgs_viewer.app.snapshot import Snapshot, snapshot_meta
 from exgs_viewer.app.state import THIRDS, Frame, ViewState
 from exgs_viewer.app.stillness import SETTLE
@@ -224,7 +225,10 @@ class Session:
 
     def set_preset(self, name: str) -> None:
         """Compress as the preset `name` does, at the retention and with the knobs that are set."""
+        before = coding_of(self.view.compression)
         self.set_view(compression=with_preset(self.view.compression, name))
+        if coding_of(self.view.compression) != before:
+            self._known = None  # No size is better than that of another codec, until the new one is estimated.
 
     def set_render(self, **values: Any) -> None:
         self.set_view(render=replace(self.view.render, **values))

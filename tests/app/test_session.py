@@ -140,6 +140,9 @@ def test_a_preset_changes_the_way_and_leaves_the_knobs(session):
         compression = session.view.compression
         assert preset_of(compression) == name and (compression.keep, compression.sh_degree) == (0.03, 1)
         assert compression.codec == PRESETS[name].codec and compression.refine is (name == "best")
+    session.set_preset("paper")
+    assert session.panel().size == "…"  # and not that of the codec before
+    assert lived(session).panel().size
     session.set_compression(calibrate=False)
     assert preset_of(session.view.compression) is None
 
