@@ -11,7 +11,7 @@ from exgs_viewer.compress.fold import Folded
 from exgs_viewer.compress.guard import EXAM_SIZE, GLANCE, HELD_OUT, HOPELESS, marks, quality, take_pictures
 from exgs_viewer.compress.merge import exposure
 from exgs_viewer.compress.polish import DOUBT, RIDGE, Exam, calibrate, colors, constant_colors, with_constant_colors
-from exgs_viewer.compress.refine import refine
+from exgs_viewer.compress.refine import SIZES, refine
 from exgs_viewer.compress.scores import SCORING_SIZE
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.render import open_renderer
@@ -128,6 +128,15 @@ def test_a_short_fit_mends_a_disturbed_scene(renderer, cloud, exam):
     mended = refine(disturbed, renderer, exam)
     assert quality(mended, renderer, exam) > quality(disturbed, renderer, exam) + 1
     assert_close(mended.quats.norm(dim=1), torch.ones(300))
+
+
+def test_sizes_alone_are_refined_where_only_they_are_asked_for(renderer, cloud, exam):
+    disturbed = cloud.replaced(scales=cloud.scales * 1.3)
+    mended = refine(disturbed, renderer, exam, rates=SIZES)
+    for name in ("means", "opacities", "sh"):
+        assert_close(getattr(mended, name), getattr(disturbed, name), rtol=0, atol=1e-4)
+    assert (mended.scales - cloud.scales).abs().mean() < 0.8 * (disturbed.scales - cloud.scales).abs().mean()
+    assert quality(mended, renderer, exam) > quality(disturbed, renderer, exam) + 1
 
 
 def test_a_fit_leaves_alone_what_is_right_already(renderer, cloud, exam):
