@@ -70,7 +70,7 @@ def test_with_a_screen_the_window_is_measured_too(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
     loops = {row["during"]: row for row in rows if row["stage"] == "ui_loop"}
-    assert set(loops) == {"opening and scoring", "encoding", "flying"}
+    assert set(loops) == {"opening and scoring", "encoding", "restoring", "flying"}
     assert all(0 < row["median_ms"] <= row["p90_ms"] <= row["p99_ms"] for row in loops.values())
     assert [row["runs"] for row in rows if row["stage"] == "upload"] == [20]
 

@@ -1,4 +1,5 @@
-"""How fluid the window is: its main loop, timed on a real screen while a scene is opened, scored and flown through.
+"""How fluid the window is: its main loop, timed on a real screen while a scene is opened, scored, encoded,
+restored and flown through.
 
 A frame's time is what the loop works between two pauses, callbacks, engine, panels and drawing: while it lasts nobody's
 mouse is heard.
@@ -65,6 +66,10 @@ def phases_of(scene: str, settings: Settings, flight: float = FLIGHT) -> Iterato
             engine = desk.session.engine
             yield Watched("opening and scoring", "ui_loop", _frames(shell, desk, lambda: engine.ready))
             yield Watched("encoding", "ui_loop", _frames(shell, desk, lambda: engine.settled))
+            desk.session.set_view(restoring=True)
+            turn(shell, desk)
+            yield Watched("restoring", "ui_loop", _frames(shell, desk, lambda: engine.settled))
+            desk.session.set_view(restoring=False)
             yield Watched("flying", "ui_loop", _flight(shell, desk, flight))
             _frames(shell, desk, lambda: engine.settled)
             yield Watched("", "upload", tuple(_timed(lambda: desk.show(engine.frame)) for _ in range(UPLOADS)))
