@@ -19,7 +19,7 @@ from exgs_viewer.app.navigation import Navigator
 from exgs_viewer.app.notices import Notices
 from exgs_viewer.app.opener import Opener
 from exgs_viewer.app.readout import OverlayState, PanelState
-from exgs_viewer.app.sizes import coding_of
+from exgs_viewer.app.sizes import Coding, coding_of
 from exgs_viewer.app.snapshot import Snapshot, snapshot_meta
 from exgs_viewer.app.state import THIRDS, Frame, ViewState
 from exgs_viewer.app.stillness import SETTLE
@@ -66,7 +66,7 @@ class Session:
         self._history = History(parameters_of(self.view))
         self._last = (self._history.now, settings)
         self._changed_at = 0.0
-        self._known: said.SizeKnown | None = None
+        self._known: tuple[Coding, said.SizeKnown] | None = None
         self._renderer = ""
         self._help = False
 
@@ -92,18 +92,24 @@ class Session:
         )
         if engine.scene is None:
             return state
-        return readout.with_scene(state, engine.scene, self.frame, self._known, "score" in at_work)
+        return readout.with_scene(state, engine.scene, self.frame, self._size, "score" in at_work)
 
     def overlay(self) -> OverlayState:
         """What is drawn over the picture now."""
         scene, labels, centre, legend = self.engine.scene, (), None, None
         if scene is not None and self.frame is not None:
             waiting = "" if self.engine.ready else "scoring …" if "score" in self.engine.jobs else "not scored"
-            labels = readout.labels_of(scene, self.frame, self._known, waiting, self.engine.repairs)
+            labels = readout.labels_of(scene, self.frame, self._size, waiting, self.engine.repairs)
             legend = readout.legend_of(self.frame, labels)
         else:
             centre = self.notices.centre
         return OverlayState(self.view, labels, self.notices.over_picture, centre, self._help, legend)
+
+    @property
+    def _size(self) -> said.SizeKnown | None:
+        """What is known of the size; nothing while that is the size which another codec would need."""
+        coding, known = self._known or (None, None)
+        return known if coding == coding_of(self.view.compression) else None
 
     # One step of the loop.
 
@@ -135,7 +141,7 @@ class Session:
             case said.FrameReady(frame) | said.FrameRestored(frame):
                 self._take_frame(frame)
             case said.SizeKnown():
-                self._known = event
+                self._known = coding_of(self.view.compression), event
             case said.SceneOpened():
                 self._take_scene(event)
             case said.Scored(seconds):
@@ -225,10 +231,7 @@ class Session:
 
     def set_preset(self, name: str) -> None:
         """Compress as the preset `name` does, at the retention and with the knobs that are set."""
-        before = coding_of(self.view.compression)
         self.set_view(compression=with_preset(self.view.compression, name))
-        if coding_of(self.view.compression) != before:
-            self._known = None  # No size is better than that of another codec, until the new one is estimated.
 
     def set_render(self, **values: Any) -> None:
         self.set_view(render=replace(self.view.render, **values))

@@ -67,7 +67,7 @@ def phases_of(scene: str, settings: Settings, flight: float = FLIGHT) -> Iterato
             yield Watched("opening and scoring", "ui_loop", _frames(shell, desk, lambda: engine.ready))
             yield Watched("encoding", "ui_loop", _frames(shell, desk, lambda: engine.settled))
             desk.session.set_view(restoring=True)
-            turn(shell, desk)
+            turn(shell, desk)  # From here on the engine knows that it is not settled.
             yield Watched("restoring", "ui_loop", _frames(shell, desk, lambda: engine.settled))
             desk.session.set_view(restoring=False)
             yield Watched("flying", "ui_loop", _flight(shell, desk, flight))

@@ -180,11 +180,11 @@ class Render:
             )
         if by_filter:
             restorer = SceneRestorer(fitted) if fitted else None
-        cameras = views or {self.output: first_view(scene)}
+        scene, cameras = replace(scene, cloud=cloud), views or {self.output: first_view(scene)}
         with timed(seconds, "render"), progress() as report:
             for done, (path, camera) in enumerate(cameras.items()):
                 report(done / len(cameras), f"drawing {path.name}")
-                self._draw(path, renderer, replace(scene, cloud=cloud), camera, restorer)
+                self._draw(path, renderer, scene, camera, restorer)
         return answer(
             self.json,
             {

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -54,7 +53,7 @@ def refine(
     renderer: Renderer,
     exam: Exam,
     report: Report = quiet,
-    rates: Mapping[str, float] = MappingProxyType(RATES),
+    rates: Mapping[str, float] = RATES,
 ) -> GaussianCloud:
     """The cloud after SWEEPS over the pictures of `exam`; which comes when is always the same.
 

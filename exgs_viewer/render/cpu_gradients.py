@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from exgs_viewer.render.cpu_prefetch import AHEAD, prefetch
+from exgs_viewer.render.cpu_prefetch import ask_ahead
 from exgs_viewer.render.cpu_project import (
     BLOCK,
     BLUE,
@@ -23,10 +23,19 @@ from exgs_viewer.render.cpu_project import (
     B,
     C,
     F,
-    X,
-    Y,
 )
-from exgs_viewer.render.cpu_raster import ALPHA_MAX, ALPHA_MIN, CHECK, FAR, T_MIN, U, any_alive, exp_minus, rows_of
+from exgs_viewer.render.cpu_raster import (
+    ALPHA_MAX,
+    ALPHA_MIN,
+    CHECK,
+    FAR,
+    T_MIN,
+    U,
+    any_alive,
+    conic_of,
+    exp_minus,
+    rows_of,
+)
 
 SUMS = 12
 """Columns of what is summed for a (tile, splat) pair: the cotangent's red, green, blue and 1, each times the weight;
@@ -71,14 +80,12 @@ def there_and_back(splats, offsets, lists, workers, tiles_x, width, height, long
             sums[start : offsets[tile + 1]] = F(0)
             for begin in range(start, offsets[tile + 1], CHECK):
                 for k in range(begin, min(offsets[tile + 1], begin + CHECK)):
-                    prefetch(splats, lists[min(k + AHEAD, len(lists) - 1)])
+                    ask_ahead(splats, lists, k)
                     j = lists[k]
                     first, last = rows_of(splats, j, left, top, bottom)
                     rows[drawn, 0], rows[drawn, 1] = first - top, last + 1 - top
-                    a, b, c, opacity = splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY]
+                    half_a, b, c, opacity, dx0, dy0 = conic_of(splats, j, left)
                     red, green, blue = splats[j, RED], splats[j, GREEN], splats[j, BLUE]
-                    dx0 = F(left) + F(0.5) - splats[j, X]
-                    half_a, dy0 = F(0.5) * a, F(0.5) - splats[j, Y]
                     own = U(drawn * 256)
                     for y in range(first, last + 1):
                         dy = F(y) + dy0
@@ -144,13 +151,11 @@ def back_to_splats(splats, offsets, lists, workers, tiles_x, picture, cotangent,
             sums[offsets[tile] : offsets[tile + 1]] = F(0)
             for begin in range(offsets[tile], offsets[tile + 1], CHECK):
                 for k in range(begin, min(offsets[tile + 1], begin + CHECK)):
-                    prefetch(splats, lists[min(k + AHEAD, len(lists) - 1)])
+                    ask_ahead(splats, lists, k)
                     j = lists[k]
                     first, last = rows_of(splats, j, left, top, bottom)
-                    a, b, c, opacity = splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY]
+                    half_a, b, c, opacity, dx0, dy0 = conic_of(splats, j, left)
                     red, green, blue = splats[j, RED], splats[j, GREEN], splats[j, BLUE]
-                    dx0 = F(left) + F(0.5) - splats[j, X]
-                    half_a, dy0 = F(0.5) * a, F(0.5) - splats[j, Y]
                     for y in range(first, last + 1):
                         dy = F(y) + dy0
                         linear, constant = b * dy, F(0.5) * c * dy * dy
@@ -215,7 +220,7 @@ def back_to_splats(splats, offsets, lists, workers, tiles_x, picture, cotangent,
 def gather(sums, lists, total):
     """Add the rows of all pairs to their splats' rows of total [staging rows, columns]."""
     for k in range(sums.shape[0]):
-        prefetch(total, lists[min(k + AHEAD, sums.shape[0] - 1)])
+        ask_ahead(total, lists, k)
         for column in range(sums.shape[1]):
             total[lists[k], column] += sums[k, column]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llvmlite import ir
+from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -32,3 +33,9 @@ def prefetch(_context, array, row):
         return context.get_dummy_value()
 
     return types.void(array, row), generate
+
+
+@njit(inline="always")
+def ask_ahead(rows, order, k):
+    """While it is the turn of order[k], begin to load the row whose turn comes AHEAD places later."""
+    prefetch(rows, order[min(k + AHEAD, len(order) - 1)])

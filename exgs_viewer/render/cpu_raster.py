@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit, prange
 
-from exgs_viewer.render.cpu_prefetch import AHEAD, prefetch
+from exgs_viewer.render.cpu_prefetch import ask_ahead
 from exgs_viewer.render.cpu_project import (
     BLOCK,
     BLUE,
@@ -54,6 +54,14 @@ def rows_of(splats, j, left, top, bottom):
     first = max(top, int(np.ceil(py + y_low - F(0.5))))
     last = min(bottom, int(np.floor(py + y_high - F(0.5))))
     return first, last
+
+
+@njit(inline="always")
+def conic_of(splats, j, left):
+    """Splat j as a row loop wants it: a / 2, b, c, opacity, and what a column of the tile at `left` and a pixel row
+    have to be added to, to give their distance from the splat's centre."""
+    dx0, dy0 = F(left) + F(0.5) - splats[j, X], F(0.5) - splats[j, Y]
+    return F(0.5) * splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY], dx0, dy0
 
 
 @njit(inline="always")
@@ -104,13 +112,11 @@ def draw(splats, offsets, lists, workers, tiles_x, background, brightest, color,
             buffer[256:] = F(0)
             for begin in range(offsets[tile], offsets[tile + 1], CHECK):
                 for k in range(begin, min(offsets[tile + 1], begin + CHECK)):
-                    prefetch(splats, lists[min(k + AHEAD, len(lists) - 1)])
+                    ask_ahead(splats, lists, k)
                     j = lists[k]
                     first, last = rows_of(splats, j, left, top, bottom)
-                    a, b, c, opacity = splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY]
+                    half_a, b, c, opacity, dx0, dy0 = conic_of(splats, j, left)
                     red, green, blue, z = splats[j, RED], splats[j, GREEN], splats[j, BLUE], splats[j, DEPTH]
-                    dx0 = F(left) + F(0.5) - splats[j, X]
-                    half_a, dy0 = F(0.5) * a, F(0.5) - splats[j, Y]
                     for y in range(first, last + 1):
                         dy = F(y) + dy0
                         linear, constant = b * dy, F(0.5) * c * dy * dy
@@ -165,12 +171,10 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
             seen[offsets[tile] : offsets[tile + 1]] = F(0)
             for begin in range(offsets[tile], offsets[tile + 1], CHECK):
                 for k in range(begin, min(offsets[tile + 1], begin + CHECK)):
-                    prefetch(splats, lists[min(k + AHEAD, len(lists) - 1)])
+                    ask_ahead(splats, lists, k)
                     j = lists[k]
                     first, last = rows_of(splats, j, left, top, bottom)
-                    a, b, c, opacity = splats[j, A], splats[j, B], splats[j, C], splats[j, OPACITY]
-                    dx0 = F(left) + F(0.5) - splats[j, X]
-                    half_a, dy0 = F(0.5) * a, F(0.5) - splats[j, Y]
+                    half_a, b, c, opacity, dx0, dy0 = conic_of(splats, j, left)
                     for y in range(first, last + 1):
                         dy = F(y) + dy0
                         linear, constant = b * dy, F(0.5) * c * dy * dy

@@ -143,6 +143,8 @@ def test_a_preset_changes_the_way_and_leaves_the_knobs(session):
     session.set_preset("paper")
     assert session.panel().size == "…"  # and not that of the codec before
     assert lived(session).panel().size not in ("", "…")
+    session.undo()
+    assert session.view.compression.codec == "compact" and session.panel().size == "…"
     session.set_compression(colors="full")
     assert preset_of(session.view.compression) is None
 

@@ -133,7 +133,7 @@ def test_a_short_fit_mends_a_disturbed_scene(renderer, cloud, exam):
 def test_sizes_alone_are_refined_where_only_they_are_asked_for(renderer, cloud, exam):
     disturbed = cloud.replaced(scales=cloud.scales * 1.3)
     mended = refine(disturbed, renderer, exam, rates=SIZES)
-    for name in ("means", "opacities", "sh"):
+    for name in ("means", "quats", "opacities", "sh"):
         assert_close(getattr(mended, name), getattr(disturbed, name), rtol=0, atol=1e-4)
     assert (mended.scales - cloud.scales).abs().mean() < 0.8 * (disturbed.scales - cloud.scales).abs().mean()
     assert quality(mended, renderer, exam) > quality(disturbed, renderer, exam) + 1

