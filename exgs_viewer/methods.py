@@ -110,7 +110,7 @@ def find(name: str) -> Method:
 
 
 def _ours(settings: CompressionSettings, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
-    return _coded(_reduced(settings, subject, keep), settings)
+    return _coded(_reduced(settings, subject, keep), replace(settings, keep=keep))
 
 
 def _uncoded(settings: CompressionSettings, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
@@ -207,7 +207,9 @@ METHODS = {
     "paper-uncoded": Method("paper before it is coded, float32", partial(_uncoded, PRESETS["paper"])),
     "default-uncoded": Method("default before it is coded, float32", partial(_uncoded, _DEFAULT), _BOTH),
     "default-high": Method("default, finely rounded", partial(_ours, replace(_DEFAULT, quality="high")), _BOTH),
-    "default-small": Method("default, coarsely rounded", partial(_ours, replace(_DEFAULT, quality="small")), _BOTH),
+    "default-fine": Method(
+        "default, rounded as the codec does on its own", partial(_ours, replace(_DEFAULT, quality="default")), _BOTH
+    ),
     "default-sh1": Method("default with SH of degree 1", partial(_ours, replace(_DEFAULT, sh_degree=1)), _BOTH),
 }
 """Every method by the name that `exgs evaluate --methods` takes."""

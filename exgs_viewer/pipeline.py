@@ -31,6 +31,7 @@ from exgs_viewer.restore import scene_filter
 from exgs_viewer.restore.scene_filter import SceneFilter
 from exgs_viewer.scene.camera import Camera, Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.exgs import stored
 from exgs_viewer.scene.views import extent, scoring_views
 from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, quiet
 
@@ -81,8 +82,11 @@ class Stage:
     name: StageName
     """What was done to it last."""
     cloud: GaussianCloud
+    """What is to be encoded."""
+    shown: GaussianCloud
+    """The same as whoever opens the file sees it, each number rounded."""
     psnr: float
-    """Mean dB over the views that are held out for judging; nan where there was nothing to choose from."""
+    """Mean dB of that over the views held out for judging; nan where there was nothing to choose from."""
 
 
 def compress(
@@ -145,8 +149,10 @@ def amplify(
 ) -> Iterator[Stage]:
     """What pruning keeps, grown as the network answers; then as much of that as is good for it. `known` is `exam`."""
     pruned = prune(pruning, settings)
-    yield Stage("amplified", pruned.cloud(), math.nan)
-    yield Stage("amplified", *guarded(pruned, renderer, known or exam(pruning, settings, renderer)))
+    cloud = pruned.cloud()
+    yield Stage("amplified", cloud, cloud, math.nan)
+    cloud, psnr = guarded(pruned, renderer, known or exam(pruning, settings, renderer))
+    yield Stage("amplified", cloud, stored(cloud, settings), psnr)
 
 
 def prepare(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> Prepared:
@@ -198,26 +204,27 @@ def polish(
 ) -> Iterator[Stage]:
     """First the bare cut, then each stage that is better than all before it; the last is the best there is.
 
-    Better means nearer to the uncut scene in views that nothing was fitted to; solved colours of a merged cloud need
-    only be as good there. `known` are its `pictures`, where the caller has kept them.
+    Better means nearer to the uncut scene, once stored, in views that nothing was fitted to; solved colours of a
+    merged cloud need only be as good there. `known` are its `pictures`, where the caller has kept them.
     """
     folded = fold(prepared, settings)
-    best = Stage("merged", folded.cloud, math.nan)
+    best = Stage("merged", folded.cloud, stored(folded.cloud, settings), math.nan)
     steps = _steps(prepared, settings, folded)
     if not steps or len(best.cloud) == len(prepared.cloud):
         yield best
         return
     known = known or pictures(prepared.cloud, prepared.cameras, settings, renderer, _part(report, 0.0, 0.3))
-    best_marks = marks(best.cloud, renderer, known.exam)
+    best_marks = marks(best.shown, renderer, known.exam)
     best = replace(best, psnr=fmean(best_marks))
     yield best
     for number, (name, improve) in enumerate(steps):
         share = _part(report, 0.3 + 0.7 * number / len(steps), 0.7 / len(steps))
         cloud = improve(best.cloud, renderer, known.study, share)
-        found = marks(cloud, renderer, known.exam, best_marks)
+        shown = stored(cloud, settings)
+        found = marks(shown, renderer, known.exam, best_marks)
         least = best.psnr - (TIE if (best.name, name) == ("calibrated", "recoloured") else 0)
         if len(found) == len(best_marks) and fmean(found) > least:
-            best, best_marks = Stage(name, cloud, fmean(found)), found
+            best, best_marks = Stage(name, cloud, shown, fmean(found)), found
             yield best
 
 
@@ -248,7 +255,7 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
         if settings.amplify == "adaptive":
             steps.append(("amplified", partial(_amplified, prepared, settings)))
     if settings.colors != "off":
-        steps.append(("recoloured", colors))
+        steps.append(("recoloured", partial(_recoloured, settings)))
     if settings.refine:
         steps += [("resized", partial(refine, rates=SIZES)), ("refined", refine)]
     return steps
@@ -267,6 +274,14 @@ def _amplified(prepared: Prepared, settings: CompressionSettings, _: GaussianClo
     """Those that make up most of the picture, grown for what was dropped around them: of all prunings the best one."""
     order = score(prepared.cloud, prepared.seen, "weight").argsort(descending=True)  # [N]
     return prune(Pruning.of(prepared.cloud, prepared.seen, prepared.cameras, order), settings).cloud()
+
+
+def _recoloured(
+    settings: CompressionSettings, cloud: GaussianCloud, renderer: Renderer, study: Exam, report: Report
+) -> GaussianCloud:
+    """Colours that make up for what storing the shapes rounds away, too: they are solved where it has been rounded."""
+    solved = colors(stored(cloud, settings).replaced(sh=cloud.sh), renderer, study, report)
+    return cloud.replaced(sh=solved.sh)
 
 
 def _taken(seen: Significance, index: Tensor) -> Significance:

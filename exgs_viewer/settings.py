@@ -69,8 +69,8 @@ class CompressionSettings:
     """Factor on the size of all that is kept, on top of that."""
     codec: Literal["compact", "float16", "paper"] = "compact"
     """How an .exgs stores numbers: compact rounds what the eye misses, float16 is lossless, paper is as published."""
-    quality: Literal["high", "default", "small"] = "default"
-    """How finely the compact codec rounds."""
+    quality: Literal["auto", "high", "default", "small"] = "auto"
+    """How finely the compact codec rounds; auto goes from small at 30 % of the Gaussians to default at all of them."""
     calibrate: bool = True
     """Correct merged opacities until each group is as visible as its members were."""
     colors: Literal["kept", "full", "off"] = "kept"

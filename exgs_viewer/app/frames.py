@@ -22,7 +22,6 @@ from exgs_viewer.app.state import (
     Side,
     ViewState,
     drawn_for,
-    reduction_of,
     sides_of,
 )
 from exgs_viewer.app.workers import synchronise
@@ -101,7 +100,7 @@ def picture_key(request: FrameRequest, side: Side, size: Size | None = None, sha
 
 def drawn_settings(compression: CompressionSettings) -> CompressionSettings:
     """`compression` without the voxel size, which has done its work in the ranking already, and how it is stored."""
-    return replace(reduction_of(compression), voxel_size=0.0)
+    return replace(compression, codec="compact", quality="auto", voxel_size=0.0)
 
 
 class Frames:
@@ -205,7 +204,7 @@ class Frames:
 
     def _compressed(self, request: FrameRequest) -> GaussianCloud:
         if request.reduced is not None:
-            return request.reduced.cloud
+            return request.reduced.shown
         key = (request.ranked, drawn_settings(request.compression))
         if self._cut is None or self._cut[0] != key:
             self._cut = (key, request.ranked.kept(request.compression))

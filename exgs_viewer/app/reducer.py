@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from exgs_viewer.app.stages import Stages
-from exgs_viewer.app.state import Ranked, Reduced, reduction_of, takes_time
+from exgs_viewer.app.state import Ranked, Reduced, takes_time
 from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify, Submit, synchronise
 from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.compress.polish import Exam
@@ -81,38 +81,37 @@ class Reducer:
 
     def best(self, compression: CompressionSettings) -> Reduced | None:
         """The best merged scene to show: the one asked for, or one that hardly differs, until that is there."""
-        have, wanted = self._reduced, reduction_of(compression)
+        have = self._reduced
         if have is None or not takes_time(compression):
             return None
-        near = abs(math.log(have.compression.keep / wanted.keep)) <= NEAR
-        return have if near and replace(have.compression, keep=wanted.keep) == wanted else None
+        near = abs(math.log(have.compression.keep / compression.keep)) <= NEAR
+        return have if near and replace(have.compression, keep=compression.keep) == compression else None
 
     def exact(self, compression: CompressionSettings) -> Reduced | None:
         """The merged scene that was asked for, if it is there."""
         have = self.best(compression)
-        return have if have and have.compression == reduction_of(compression) else None
+        return have if have and have.compression == compression else None
 
     def missing(self, compression: CompressionSettings) -> bool:
         """Whether something better than what there is will come."""
-        if not takes_time(compression) or reduction_of(compression) in self._given_up:
+        if not takes_time(compression) or compression in self._given_up:
             return False
         have = self.exact(compression)
         return have is None or not have.final
 
     def follow(self, ranked: Ranked, compression: CompressionSettings) -> None:
         """Have the scene cut as the slider says, as soon as there is a tree to cut, or amplified."""
-        wanted = reduction_of(compression)
-        if not takes_time(compression) or wanted in self._given_up:
+        if not takes_time(compression) or compression in self._given_up:
             return
         source = self._tree_of(ranked) if compression.reduction == "merge" else self._pruned_from(ranked, compression)
         if source is None:
             return
         if source is not self._source:
             self._source, self._reduced, self._asked, self._polishing = source, None, None, None
-        if self.exact(compression) is None and self._asked != wanted:
+        if self.exact(compression) is None and self._asked != compression:
             self.stop()
-            self._asked = wanted
-            self._folding.submit(_Wish(source, wanted))
+            self._asked = compression
+            self._folding.submit(_Wish(source, compression))
 
     def _tree_of(self, ranked: Ranked) -> Prepared | None:
         if self._prepared is not None and self._cloud is ranked.cloud:
@@ -141,11 +140,11 @@ class Reducer:
 
     def finished(self, compression: CompressionSettings, renderer: Renderer) -> Callable[[Report], Reduced | None]:
         """A job that ends with the best there can be of `compression`: at once, where that is there already."""
-        have, source, wanted = self.exact(compression), self._source, reduction_of(compression)
-        fits = source is not None and isinstance(source, Ranked) == (wanted.reduction == "prune")
+        have, source = self.exact(compression), self._source
+        fits = source is not None and isinstance(source, Ranked) == (compression.reduction == "prune")
         if not self.missing(compression) or not fits:
             return lambda report: have
-        return lambda report: self._polish(source, wanted, renderer, report)
+        return lambda report: self._polish(source, compression, renderer, report)
 
     def tune(self, compression: CompressionSettings, renderer: Renderer) -> None:
         """Once nothing better comes, and pictures shall be restored by a filter of the scene's own: fit that."""
@@ -176,7 +175,7 @@ class Reducer:
 
     def refuse(self, compression: CompressionSettings) -> None:
         """Merging has failed for these settings; the plain cut stays."""
-        self._given_up.add(reduction_of(compression))
+        self._given_up.add(compression)
 
     def take_tuned(self, tuned: tuple[Source, Reduced]) -> None:
         """The job `tune` is done; of use as long as what it was done for is there."""
@@ -218,8 +217,9 @@ class Reducer:
     def _fold(self, wish: _Wish, stale: Callable[[], bool]) -> Reduced:
         if isinstance(wish.source, Ranked):
             first = next(self._stages.amplify(self._pruning_of(wish.source), wish.compression, None, None))
-            return Reduced(wish.compression, first.cloud, first.name)
-        return Reduced(wish.compression, self._stages.fold(wish.source, wish.compression), "merged")
+            return Reduced(wish.compression, first.cloud, first.shown, first.name)
+        folded = self._stages.fold(wish.source, wish.compression)
+        return Reduced(wish.compression, folded, folded, "merged")
 
     def _polish(self, source: Source, compression: CompressionSettings, renderer: Renderer, report: Report) -> Reduced:
         """Every stage is handed over as it arrives; the last one is final."""
@@ -230,7 +230,7 @@ class Reducer:
         else:
             found = stages.polish(source, compression, renderer, pictures, report)
         for stage in found:
-            reduced = Reduced(compression, stage.cloud, stage.name)
+            reduced = Reduced(compression, stage.cloud, stage.shown, stage.name)
             self._hand_over(source, reduced)
         reduced = replace(reduced, final=True)
         self._hand_over(source, reduced)
@@ -243,7 +243,7 @@ class Reducer:
             pictures = stages.pictures(pruning.cloud, pruning.cameras, compression, renderer, report)
         else:
             pictures = self._pictures_of(source, compression, renderer, report)
-        fitted = stages.tune(have.cloud, pictures, renderer, report)
+        fitted = stages.tune(have.shown, pictures, renderer, report)
         synchronise()
         return source, replace(have, fitted=fitted, tuned=True)
 

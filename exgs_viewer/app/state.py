@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,8 +117,11 @@ class Reduced:
     """What merging, or pruning with adaptive amplification, has made of a scene."""
 
     compression: CompressionSettings
-    """What it was made for, see `reduction_of`."""
+    """What it was made for."""
     cloud: GaussianCloud
+    """What is to be encoded."""
+    shown: GaussianCloud
+    """The same as whoever opens the file sees it; while a slider moves, before rounding."""
     stage: str
     """What was done to it last: `merged`, `amplified`, `calibrated`, …"""
     final: bool = False
@@ -132,11 +135,6 @@ class Reduced:
 def takes_time(compression: CompressionSettings) -> bool:
     """Whether it is more than a cut of the ranking."""
     return compression.reduction == "merge" or compression.amplify == "adaptive"
-
-
-def reduction_of(compression: CompressionSettings) -> CompressionSettings:
-    """`compression` as far as it decides which Gaussians there are, not how they are stored."""
-    return replace(compression, codec="compact", quality="default")
 
 
 @dataclass(frozen=True, eq=False)

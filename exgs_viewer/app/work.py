@@ -152,6 +152,10 @@ class Compressed:
         """The Gaussians that are left."""
         return self.ranked.kept(self.compression) if self.reduced is None else self.reduced.cloud
 
+    def shown(self) -> GaussianCloud:
+        """The same as its .exgs shows them, for files that round on their own."""
+        return self.cloud() if self.reduced is None else self.reduced.shown
+
     def about(self) -> dict[str, Any]:
         """Its metadata, with the filter of its pictures where there is one."""
         fitted = self.reduced.fitted if self.reduced else None
@@ -176,7 +180,7 @@ def save(stages: Stages, path: Path, subject: Compressed, opened: Opened, report
     if written_suffix(path) == ".exgs":
         return Saved(path, stages.write(path, subject.cloud(), subject.about(), subject.compression, report))
     # Not with the cameras of the scene: nobody expects them in such a file, so nobody is told that they are missing.
-    scene = replace(opened.scene, cloud=subject.cloud(), up=opened.up, cameras=())
+    scene = replace(opened.scene, cloud=subject.shown(), up=opened.up, cameras=())
     written = stages.export(path, scene, report)
     return Saved(path, written.bytes, written.warnings)
 

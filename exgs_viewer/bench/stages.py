@@ -112,18 +112,20 @@ def _merging(watch: Stopwatch, renderer: Renderer, scene: Scene, plan: Plan) -> 
 
 
 def _coding(watch: Stopwatch, ranked: GaussianCloud, kept: GaussianCloud, keep: float) -> Iterator[Row]:
-    data = exgs.encode(kept)
-    yield watch.row("encode", [lambda: exgs.encode(kept)], keep)
+    settings = CompressionSettings(keep=keep)
+    data = exgs.encode(kept, settings=settings)
+    yield watch.row("encode", [lambda: exgs.encode(kept, settings=settings)], keep)
     yield watch.row("decode", [lambda: exgs.decode(data, "bench")], keep)
     flat = ranked.with_sh_degree(kept.sh_degree)
-    yield watch.row("calibrate", [lambda: size_model(flat)], warm_up=False)
+    yield watch.row("calibrate", [lambda: size_model(flat, settings=settings)], warm_up=False)
 
     def stored(count: int) -> int:
-        return len(exgs.encode(flat.take(slice(0, count))))
+        share = replace(settings, keep=count / len(flat))
+        return len(exgs.encode(flat.take(slice(0, count)), settings=share))
 
     began = time.perf_counter()
     degree, counts = kept.sh_degree, anchor_counts(len(flat))
-    model = anchored(size_model(flat), lambda count, _: stored(count), counts, degree)
+    model = anchored(size_model(flat, settings=settings), lambda count, _: stored(count), counts, degree)
     yield watch.once("anchors", time.perf_counter() - began)
     between = [min(len(flat), round(len(kept) * factor)) for factor in BETWEEN]
     off = max((100 * (model.bytes(count, degree) / stored(count) - 1) for count in between), key=abs)

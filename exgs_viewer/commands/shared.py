@@ -76,6 +76,7 @@ def compressed(
     On request with the filter that is fitted to it; None where none helps.
     """
     from exgs_viewer import pipeline
+    from exgs_viewer.scene.exgs import stored
     from exgs_viewer.scene.views import scoring_views
 
     with timed(seconds, "compress"), progress() as report:
@@ -87,7 +88,7 @@ def compressed(
     if uncut is None:
         return small, None
     with timed(seconds, "filter"), progress() as report:
-        fitted = pipeline.tune(small, uncut, renderer, report)
+        fitted = pipeline.tune(stored(small, settings), uncut, renderer, report)
     if fitted is None:
         warn(("no filter brings this scene's pictures nearer to the uncut ones, so it does without.",))
     return small, fitted

@@ -42,7 +42,7 @@ RUNS = 32
 to learn as much as a real one."""
 PLAIN = 1 << 14
 """Gaussians that stand for all in the paper's form, where each costs the same."""
-ANCHORS = (0.1, 0.03, 0.2, 0.01, 0.05, 0.35, 0.6, 0.8, 1.0)
+ANCHORS = (0.1, 0.03, 0.2, 0.05, 0.01, 0.07, 0.14, 0.35, 0.6, 0.8, 1.0)
 """Shares that are encoded in the background, the most likely ones first."""
 WORDS = "Estimating sizes"
 
@@ -59,6 +59,8 @@ class SizeModel:
     """(SH degree, Gaussians, bytes) of what has been encoded for real, without amplification."""
     octave: float = 0.0
     """Bytes per Gaussian that doubling all sizes saves: the compact form places large Gaussians more coarsely."""
+    rounding: tuple[int, CompressionSettings] | None = None
+    """Gaussians of the whole cloud and how it is stored, where retention says how finely; the rates are without it."""
 
     def bytes(self, count: int, sh_degree: int = 0, amplification: float = 1.0) -> int:
         """Size of a file with the first `count` Gaussians and SH up to `sh_degree` (or as far as the cloud has it)."""
@@ -67,17 +69,19 @@ class SizeModel:
             (n, size / self._sampled(n, sh_degree)) for degree, n, size in self.encoded if degree == sh_degree
         )
         correction = _interpolated(count, *zip(*known, strict=True)) if known else 1.0
-        return round(correction * self._sampled(count, sh_degree) - self._saved(count, amplification))
+        return round(correction * self._sampled(count, sh_degree) + self._more(count, amplification))
 
     def learned(self, count: int, sh_degree: int, size: int, amplification: float = 1.0) -> SizeModel:
         """The model that also knows what `count` Gaussians took when they were encoded."""
-        size = round(size + self._saved(count, amplification))
+        size = round(size - self._more(count, amplification))
         known = {(degree, n): old for degree, n, old in self.encoded}
         known[min(sh_degree, len(self.rates) - 1), count] = size
         return replace(self, encoded=tuple((*key, known[key]) for key in sorted(known)))
 
-    def _saved(self, count: int, amplification: float) -> float:
-        return count * self.octave * math.log2(amplification)
+    def _more(self, count: int, amplification: float) -> float:
+        """Bytes that sizes and precision add to what the rates say."""
+        finer = _precision(count, *self.rounding) if self.rounding else 0.0
+        return count * (finer - self.octave * math.log2(amplification))
 
     def _sampled(self, count: int, sh_degree: int) -> float:
         return HEADER + count * sum(_interpolated(count, self.counts, rates) for rates in self.rates[: sh_degree + 1])
@@ -104,8 +108,13 @@ def size_model(
             sampled.append(_compact_rates(ranked, order[order < count], settings))
         else:
             sampled.append(_paper_rates(ranked.take(slice(0, count))))
-    octave = 3 / 8 if settings.codec == "compact" else 0.0
-    return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)), octave=octave)
+    if settings.codec != "compact":
+        return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)))
+    total = len(ranked)
+    sampled = [
+        (base - _precision(count, total, settings), *more) for count, (base, *more) in zip(counts, sampled, strict=True)
+    ]
+    return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)), octave=3 / 8, rounding=(total, settings))
 
 
 def anchored(
@@ -131,12 +140,18 @@ def anchor_counts(total: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(max(1, round(share * total)) for share in ANCHORS))
 
 
+def _precision(count: int, total: int, settings: CompressionSettings) -> float:
+    """Bytes per Gaussian that precision takes where `count` of `total` are kept, up to a constant."""
+    return compact.fineness_for(replace(settings, keep=count / total)).bits / 8
+
+
 def _compact_rates(
     ranked: GaussianCloud, survivors: NDArray[np.int64], settings: CompressionSettings
 ) -> tuple[float, ...]:
     """Bytes per Gaussian that each SH degree adds in the compact form, for survivors in their order in space."""
     count = len(survivors)
-    form = compact.form_for(ranked.take(slice(0, count, -(-count // (1 << 17)))), settings.quality)
+    settings = replace(settings, keep=count / len(ranked))
+    form = compact.form_for(ranked.take(slice(0, count, -(-count // (1 << 17)))), settings)
     costs, first = np.zeros(ranked.sh_degree + 1), 0
     for size in tier_counts(count, settings):
         chosen = _spaced(survivors[(survivors >= first) & (survivors < first + size)])

@@ -19,7 +19,7 @@ from exgs_viewer.errors import SceneError
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.exgs_forms import Payload, coded, load, portion, rounded, tier_counts
+from exgs_viewer.scene.exgs_forms import Payload, as_rounded, coded, load, portion, rounded, tier_counts
 from exgs_viewer.scene.exgs_header import MAX_GAUSSIANS, MAX_TIERS, Header, Tier, pack_header, read_header
 from exgs_viewer.scene.float16 import LOG_SCALE_LIMITS
 from exgs_viewer.settings import CompressionSettings, Report, quiet, write_atomically
@@ -30,7 +30,8 @@ MAX_CAMERAS = 200
 """Cameras that go into the metadata; more are thinned evenly."""
 
 
-DEFAULT = CompressionSettings()
+DEFAULT = CompressionSettings(quality="default")
+"""For a cloud of which nothing is known: rounding costs less than what can be seen."""
 
 
 def encode(
@@ -48,9 +49,9 @@ def encode(
     return _encode(cloud, meta or {}, report, tiers, settings)[0]
 
 
-def quantised(cloud: GaussianCloud, settings: CompressionSettings = DEFAULT) -> GaussianCloud:
-    """Exactly what decoding the encoded cloud yields, in the same order, without coding it."""
-    return rounded(cloud, settings, tier_counts(len(cloud), settings)).cloud()
+def stored(cloud: GaussianCloud, settings: CompressionSettings = DEFAULT) -> GaussianCloud:
+    """Each Gaussian exactly as decoding the encoded cloud yields it, in the order of `cloud`, without coding it."""
+    return as_rounded(cloud, settings).to(cloud.device)
 
 
 def decode(data: bytes, name: str, report: Report = quiet) -> tuple[GaussianCloud, dict[str, Any]]:

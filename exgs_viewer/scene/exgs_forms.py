@@ -1,6 +1,7 @@
 """A cloud <-> the tiers of an .exgs file, in each of the three forms of storage (settings.CompressionSettings.codec).
 
-What decoding will yield is known without decoding, because it depends on rounding alone: `rounded` says it.
+What decoding will yield is known without decoding, because it depends on rounding alone: `rounded` and `as_rounded`
+say it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def rounded(cloud: GaussianCloud, settings: CompressionSettings, counts: Sequenc
     codec, ends = CODECS.index(settings.codec), [0, *accumulate(counts)]
     tiers = [slice(start, end) for start, end in pairwise(ends)]
     if codec == COMPACT:
-        form = compact.form_for(cloud, settings.quality)
+        form = compact.form_for(cloud, settings)
         numbers = compact.to_numbers(cloud, form)
         parts = [numbers.take(tier) for tier in tiers]
         parts = [part.take(compact_blocks.spatial_order(part)) for part in parts]
@@ -67,6 +68,18 @@ def rounded(cloud: GaussianCloud, settings: CompressionSettings, counts: Sequenc
         frame, numbers = paper.AS_IT_IS, paper.to_rows(cloud)
         parts = [numbers[tier] for tier in tiers]
     return Rounded(Header(len(cloud), cloud.sh_degree, frame, (), {}, codec), parts)
+
+
+def as_rounded(cloud: GaussianCloud, settings: CompressionSettings) -> GaussianCloud:
+    """What decoding yields of each Gaussian, in the order of the cloud and not in that of a file."""
+    cloud = cloud.to("cpu")
+    if settings.codec == "compact":
+        form = compact.form_for(cloud, settings)
+        return compact.to_cloud(compact.to_numbers(cloud, form), form)
+    if settings.codec == "float16":
+        frame = float16.frame_around(cloud)
+        return float16.to_cloud(float16.to_codes(cloud, frame), frame)
+    return paper.to_cloud(paper.to_rows(cloud))
 
 
 def coded(rounding: Rounded, report: Report = quiet) -> list[tuple[Tier, bytes]]:

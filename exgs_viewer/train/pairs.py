@@ -118,7 +118,7 @@ def by_merging(judged: Judged, settings: CompressionSettings, random: np.random.
 def by_default(judged: Judged, settings: CompressionSettings, random: np.random.Generator) -> GaussianCloud:
     """Merged and polished: what the program makes unless told otherwise."""
     *_, last = polish(judged.prepared, settings, judged.renderer, judged.pictures)
-    return last.cloud
+    return last.shown
 
 
 VARIANTS: dict[str, tuple[Reduce, float]] = {

@@ -72,13 +72,15 @@ def polish(prepared, compression, renderer, pictures, report):
     """Two stages after the cut."""
     for name, opacity in (("calibrated", 0.5), ("recoloured", 0.75)):
         report(opacity, name)
-        yield Stage(name, merged(prepared, compression, opacity), 30.0)
+        cloud = merged(prepared, compression, opacity)
+        yield Stage(name, cloud, cloud, 30.0)
 
 
 def amplify(pruning, compression, renderer, exam):
     """What the network answers, then what is found good for the scene."""
     for opacity in (0.25, 0.75):
-        yield Stage("amplified", merged(pruning, compression, opacity), 30.0)
+        cloud = merged(pruning, compression, opacity)
+        yield Stage("amplified", cloud, cloud, 30.0)
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,10 +12,12 @@ from exgs_viewer.compress.codec import SizeModel, anchor_counts, anchored, size_
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.scene.exgs import DEFAULT, encode
-from exgs_viewer.settings import CompressionSettings
+from exgs_viewer.scene.exgs import encode
+from exgs_viewer.settings import CompressionSettings, Report
 from tests.conftest import random_cloud
 
+WINDOW = CompressionSettings()
+"""What the window estimates: how finely it rounds follows from the retention."""
 MODEL = SizeModel(counts=(100, 1000, 10_000), rates=((20.0, 18.0, 16.0), (9.0, 9.0, 9.0)))
 
 
@@ -31,8 +35,8 @@ def walls(n: int, sh_degree: int = 0) -> GaussianCloud:
     return cloud.replaced(means=means, scales=scales, sh=sh.round(decimals=2)).take(order)
 
 
-def error(model: SizeModel, ranked: GaussianCloud, share: float, degree: int, settings=DEFAULT) -> float:
-    count = round(share * len(ranked))
+def error(model: SizeModel, ranked: GaussianCloud, share: float, degree: int, settings=WINDOW) -> float:
+    count, settings = round(share * len(ranked)), replace(settings, keep=share)
     kept = ranked.take(slice(0, count)).with_sh_degree(degree)
     return model.bytes(count, degree) / len(encode(kept, settings=settings)) - 1
 
@@ -92,9 +96,9 @@ def test_amplification_is_part_of_the_estimate(settings, factor):
 
 
 def test_a_cloud_that_fits_into_one_sample_is_estimated_by_encoding_it(monkeypatch):
-    monkeypatch.setattr(codec, "HEADER", 100)
+    monkeypatch.setattr(codec, "HEADER", 156)  # Of a file without metadata.
     ranked = walls(5_000)
-    model = size_model(ranked)
+    model = size_model(ranked, settings=WINDOW)
     assert all(abs(error(model, ranked, share, 0)) < 0.01 for share in (0.15, 0.45, 1.0))
 
 
@@ -142,7 +146,7 @@ def test_the_estimate_is_within_three_percent_on_a_real_room(scenes):
     cloud = open_scene(scenes / "lab_corner").cloud
     order = (cloud.opacities * cloud.scales.prod(1) ** (1 / 3)).argsort(descending=True)
     ranked = cloud.take(order).with_sh_degree(1)
-    model = size_model(ranked)
+    model = size_model(ranked, settings=WINDOW)
     for share, degree in ((0.02, 0), (0.1, 0), (0.1, 1), (0.4, 0)):
         assert abs(error(model, ranked, share, degree)) < 0.03, (share, degree)
 
@@ -151,7 +155,10 @@ def test_the_estimate_is_within_three_percent_on_a_real_room(scenes):
 def test_the_estimate_is_within_half_a_percent_once_anchors_are_encoded(scenes):
     cloud = open_scene(scenes / "lab_corner").cloud.with_sh_degree(0)
     ranked = cloud.take((cloud.opacities * cloud.scales.prod(1) ** (1 / 3)).argsort(descending=True))
-    counts = [count for count in anchor_counts(len(ranked)) if count < 0.3 * len(ranked)]
-    model = anchored(size_model(ranked), lambda count, _: len(encode(ranked.take(slice(0, count)))), counts, 0)
-    for share in (0.025, 0.07, 0.16):
+
+    def size_at(count: int, _: Report) -> int:
+        return len(encode(ranked.take(slice(0, count)), settings=replace(WINDOW, keep=count / len(ranked))))
+
+    model = anchored(size_model(ranked, settings=WINDOW), size_at, anchor_counts(len(ranked)), 0)
+    for share in (0.025, 0.06, 0.085, 0.16, 0.26, 0.3, 0.45, 0.7, 0.9):
         assert abs(error(model, ranked, share, 0)) < 0.005, share
