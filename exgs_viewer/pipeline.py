@@ -258,6 +258,8 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
         steps.append(("recoloured", partial(_recoloured, settings)))
     if settings.refine:
         steps += [("resized", partial(refine, rates=SIZES)), ("refined", refine)]
+        if settings.colors != "off":
+            steps.append(("recoloured", partial(_recoloured, settings)))
     return steps
 
 

@@ -81,7 +81,14 @@ def test_merging_comes_nearer_than_dropping(whole, renderer):
 def test_each_stage_is_better_than_the_one_before(whole, renderer):
     prepared = pipeline.prepare(whole, renderer, CAMERAS)
     stages = list(pipeline.polish(prepared, CompressionSettings(keep=0.1, refine=True), renderer))
-    assert [stage.name for stage in stages] == ["merged", "calibrated", "recoloured", "resized", "refined"]
+    assert [stage.name for stage in stages] == [
+        "merged",
+        "calibrated",
+        "recoloured",
+        "resized",
+        "refined",
+        "recoloured",
+    ]
     marks = [stage.psnr for stage in stages]
     assert marks == sorted(marks) and all(len(stage.cloud) == 400 for stage in stages)
 

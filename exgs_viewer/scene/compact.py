@@ -62,8 +62,8 @@ class Fineness:
 
 FINENESS = {
     "high": Fineness(position=0.036, unit=32, flat=7.5, turn=7.0, opacity=12, luma=15, chroma=14, harmonics=10),
-    "default": Fineness(position=0.0545, unit=20, flat=6.43, turn=6.0, opacity=10, luma=13, chroma=12, harmonics=8),
-    "small": Fineness(position=0.32, unit=8, flat=4.0, turn=3.5, opacity=9, luma=13, chroma=12, harmonics=8),
+    "default": Fineness(position=0.061, unit=20, flat=6.43, turn=6.0, opacity=10, luma=13, chroma=12, harmonics=8),
+    "small": Fineness(position=0.22, unit=8, flat=4.5, turn=3.5, opacity=9, luma=13, chroma=12, harmonics=8),
 }
 """`high` and `default` are balanced for the least error against what is encoded. `small` is balanced for the best
 picture at equal bytes where most Gaussians are gone: what these bytes bring as more Gaussians outweighs all but colour.
