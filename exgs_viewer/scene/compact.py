@@ -67,7 +67,7 @@ FINENESS = {
 }
 """`high` and `default` are balanced for the least error against what is encoded. `small` is balanced for the best
 picture at equal bytes where most Gaussians are gone: what these bytes bring as more Gaussians outweighs all but colour.
-Searched for on scenes that nothing is measured on (flowers, playbot, the demo, two that `exgs train make-scenes` makes);
+Searched for on scenes that nothing is measured on (flowers, playbot, the demo, two of `exgs train make-scenes`);
 then places were made twice as fine, because in the demo dark specks showed between discs that had moved apart. That
 costs busy scenes (flat, exhibition room) as much as it brings calm ones (small room, whale)."""
 SPARSE = 0.3
