@@ -235,8 +235,8 @@ class Engine:
             self._sizes.encode(self._compressed(view))
 
     def _anchor(self) -> None:
-        """Then better estimates, once nothing else is to be done."""
-        if not self.working:
+        """Then better estimates, once nothing else is to be done: polishing would have to wait for them."""
+        if not self.working and not self._reducer.missing(self._view.compression):
             camera = self._view.camera
             self._sizes.anchor(self._reducer.prepared, lambda compression: self._meta(compression, camera))
 
