@@ -8,7 +8,7 @@ all. The paper's way, dropping instead of merging, is `judge`, `rank` and `cut`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from statistics import fmean
@@ -23,7 +23,7 @@ from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
 from exgs_viewer.compress.merge import cut as cut_tree
 from exgs_viewer.compress.polish import Exam, calibrate, colors
 from exgs_viewer.compress.pruning import Pruning, amplified, guarded, prune
-from exgs_viewer.compress.refine import SIZES, refine
+from exgs_viewer.compress.refine import RATES, SIZES, refine
 from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count, rank
 from exgs_viewer.render import Renderer, RenderOutput, Significance
@@ -219,7 +219,7 @@ def polish(
     yield best
     for number, (name, improve) in enumerate(steps):
         share = _part(report, 0.3 + 0.7 * number / len(steps), 0.7 / len(steps))
-        cloud = improve(best.cloud, renderer, known.study, share)
+        cloud = improve(best, renderer, known.study, share)
         shown = stored(cloud, settings)
         found = marks(shown, renderer, known.exam, best_marks)
         least = best.psnr - (TIE if (best.name, name) == ("calibrated", "recoloured") else 0)
@@ -240,7 +240,7 @@ def tune(cloud: GaussianCloud, known: Pictures, renderer: Renderer, report: Repo
     return scene_filter.fit(drawn(known.study, TUNED_BY), list(drawn(known.exam, 1)))
 
 
-Improve = Callable[[GaussianCloud, Renderer, Exam, Report], GaussianCloud]
+Improve = Callable[[Stage, Renderer, Exam, Report], GaussianCloud]
 
 
 def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) -> list[tuple[StageName, Improve]]:
@@ -255,35 +255,35 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
         if settings.amplify == "adaptive":
             steps.append(("amplified", partial(_amplified, prepared, settings)))
     if settings.colors != "off":
-        steps.append(("recoloured", partial(_recoloured, settings)))
+        steps.append(("recoloured", _recoloured))
     if settings.refine:
-        steps += [("resized", partial(refine, rates=SIZES)), ("refined", refine)]
+        steps += [("resized", partial(_refined, SIZES)), ("refined", partial(_refined, RATES))]
         if settings.colors != "off":
-            steps.append(("recoloured", partial(_recoloured, settings)))
+            steps.append(("recoloured", _recoloured))
     return steps
 
 
-def _pruned(
-    prepared: Prepared, settings: CompressionSettings, kind: Score, _: GaussianCloud, *__: object
-) -> GaussianCloud:
+def _pruned(prepared: Prepared, settings: CompressionSettings, kind: Score, _: Stage, *__: object) -> GaussianCloud:
     """The Gaussians that score highest, as they are: where nearly all are kept, merging need not pay."""
     cloud = prepared.cloud
     best = score(cloud, prepared.seen, kind).topk(keep_count(len(cloud), settings.keep)).indices
     return amplified(cloud.with_sh_degree(settings.sh_degree).take(best.to(cloud.device)), settings)
 
 
-def _amplified(prepared: Prepared, settings: CompressionSettings, _: GaussianCloud, *__: object) -> GaussianCloud:
+def _amplified(prepared: Prepared, settings: CompressionSettings, _: Stage, *__: object) -> GaussianCloud:
     """Those that make up most of the picture, grown for what was dropped around them: of all prunings the best one."""
     order = score(prepared.cloud, prepared.seen, "weight").argsort(descending=True)  # [N]
     return prune(Pruning.of(prepared.cloud, prepared.seen, prepared.cameras, order), settings).cloud()
 
 
-def _recoloured(
-    settings: CompressionSettings, cloud: GaussianCloud, renderer: Renderer, study: Exam, report: Report
-) -> GaussianCloud:
+def _recoloured(best: Stage, renderer: Renderer, study: Exam, report: Report) -> GaussianCloud:
     """Colours that make up for what storing the shapes rounds away, too: they are solved where it has been rounded."""
-    solved = colors(stored(cloud, settings).replaced(sh=cloud.sh), renderer, study, report)
-    return cloud.replaced(sh=solved.sh)
+    solved = colors(best.shown.replaced(sh=best.cloud.sh), renderer, study, report)
+    return best.cloud.replaced(sh=solved.sh)
+
+
+def _refined(rates: Mapping[str, float], best: Stage, renderer: Renderer, study: Exam, report: Report) -> GaussianCloud:
+    return refine(best.cloud, renderer, study, report, rates)
 
 
 def _taken(seen: Significance, index: Tensor) -> Significance:

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Any
 
 from exgs_viewer.errors import SceneError
 from exgs_viewer.scene import compact, compact_blocks, float16, paper
@@ -50,36 +51,23 @@ def tier_counts(count: int, settings: CompressionSettings) -> tuple[int, ...]:
 
 def rounded(cloud: GaussianCloud, settings: CompressionSettings, counts: Sequence[int]) -> Rounded:
     """Everything but the coding."""
-    cloud = cloud.to("cpu")
-    codec, ends = CODECS.index(settings.codec), [0, *accumulate(counts)]
-    tiers = [slice(start, end) for start, end in pairwise(ends)]
-    if codec == COMPACT:
-        form = compact.form_for(cloud, settings)
-        numbers = compact.to_numbers(cloud, form)
+    header, numbers = _numbers(cloud, settings)
+    tiers = [slice(start, end) for start, end in pairwise([0, *accumulate(counts)])]
+    if header.codec == COMPACT:
         parts = [numbers.take(tier) for tier in tiers]
         parts = [part.take(compact_blocks.spatial_order(part)) for part in parts]
-        return Rounded(Header(len(cloud), cloud.sh_degree, form.frame, (), {}, codec, form.stored), parts)
-    if codec == FLOAT16:
-        frame = float16.frame_around(cloud)
-        codes = float16.to_codes(cloud, frame)
-        parts = [codes[:, tier] for tier in tiers]
+    elif header.codec == FLOAT16:
+        parts = [numbers[:, tier] for tier in tiers]
         parts = [part[:, float16.spatial_order(part)] for part in parts]
     else:
-        frame, numbers = paper.AS_IT_IS, paper.to_rows(cloud)
         parts = [numbers[tier] for tier in tiers]
-    return Rounded(Header(len(cloud), cloud.sh_degree, frame, (), {}, codec), parts)
+    return Rounded(header, parts)
 
 
 def as_rounded(cloud: GaussianCloud, settings: CompressionSettings) -> GaussianCloud:
     """What decoding yields of each Gaussian, in the order of the cloud and not in that of a file."""
-    cloud = cloud.to("cpu")
-    if settings.codec == "compact":
-        form = compact.form_for(cloud, settings)
-        return compact.to_cloud(compact.to_numbers(cloud, form), form)
-    if settings.codec == "float16":
-        frame = float16.frame_around(cloud)
-        return float16.to_cloud(float16.to_codes(cloud, frame), frame)
-    return paper.to_cloud(paper.to_rows(cloud))
+    header, numbers = _numbers(cloud, settings)
+    return _part_cloud(numbers, header)
 
 
 def coded(rounding: Rounded, report: Report = quiet) -> list[tuple[Tier, bytes]]:
@@ -124,6 +112,21 @@ def load(header: Header, payloads: Sequence[Payload], report: Report = quiet) ->
 def portion(report: Report, low: float, high: float, text: str = "") -> Report:
     """A Report for a step that takes the share [low, high] of `report`; `text` is said where the step is silent."""
     return lambda fraction, words: report(low + (high - low) * fraction, words or text)
+
+
+def _numbers(cloud: GaussianCloud, settings: CompressionSettings) -> tuple[Header, Any]:
+    """The header, without tiers and metadata, and the rounded numbers of all Gaussians in their own order."""
+    cloud = cloud.to("cpu")
+    codec, stored = CODECS.index(settings.codec), ()
+    if codec == COMPACT:
+        form = compact.form_for(cloud, settings)
+        frame, stored, numbers = form.frame, form.stored, compact.to_numbers(cloud, form)
+    elif codec == FLOAT16:
+        frame = float16.frame_around(cloud)
+        numbers = float16.to_codes(cloud, frame)
+    else:
+        frame, numbers = paper.AS_IT_IS, paper.to_rows(cloud)
+    return Header(len(cloud), cloud.sh_degree, frame, (), {}, codec, stored), numbers
 
 
 def _part_cloud(part, header: Header) -> GaussianCloud:

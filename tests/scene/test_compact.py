@@ -20,6 +20,7 @@ from exgs_viewer.render import open_renderer
 from exgs_viewer.scene import compact, exgs, open_scene
 from exgs_viewer.scene.camera import look_at
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
+from exgs_viewer.scene.exgs_forms import rounded
 from exgs_viewer.scene.exgs_header import TIER
 from exgs_viewer.scene.range_coder import (
     LOW,
@@ -154,6 +155,8 @@ CODECS = ("compact", "float16", "paper")
 def test_a_file_yields_exactly_what_the_encoder_says(codec, count, degree):
     cloud, chosen = random_cloud(count, sh_degree=degree), CompressionSettings(codec=codec)
     found, _ = exgs.decode(exgs.encode(cloud, settings=chosen), "x")
+    meant = rounded(cloud, chosen, (count,)).cloud()
+    assert all(torch.equal(getattr(found, item.name), getattr(meant, item.name)) for item in fields(cloud))
     meant = exgs.stored(cloud, chosen)
     # The file has an order of its own.
     rows = [
@@ -203,9 +206,8 @@ def test_extremes_are_stored_and_not_lost(quality):
     )
     chosen = replace(COMPACT, quality=quality)
     found, _ = exgs.decode(exgs.encode(cloud, settings=chosen), "x")
-    half = compact.form_for(cloud, chosen).frame.step / 2
     assert all(getattr(found, item.name).isfinite().all() for item in fields(found))
-    assert sorted(found.means[:, 0].tolist()) == pytest.approx(sorted(cloud.means[:, 0].tolist()), rel=1e-6, abs=half)
+    assert sorted(found.means[:, 0].tolist()) == pytest.approx(sorted(cloud.means[:, 0].tolist()), rel=5e-3)
     assert float(found.means[:, 1].max()) == pytest.approx(9e11, rel=1e-3)
     assert found.opacities.max() < 1 and found.opacities.min() == 0
 
