@@ -139,7 +139,10 @@ def test_painting_is_deterministic_and_each_picture_its_own(config):
     first = Frames(*(getattr(both, name)[:1] for name in vars(both)))
     picture = network(both).picture
     assert torch.equal(picture, network(both).picture)
-    assert_close(network(first).picture, picture[:1], rtol=1e-4, atol=1e-4)
+    # Of one picture and of two the sums are taken in another order: in float32 that shows on some processors.
+    network = network.double()
+    alone, together = (network(Frames(*(getattr(seen, name).double() for name in vars(seen)))) for seen in (first, both))
+    assert_close(alone.picture, together.picture[:1], rtol=1e-9, atol=1e-9)
     assert not torch.allclose(picture[0], picture[1], atol=0.01)
 
 
