@@ -172,6 +172,20 @@ def test_a_room_amid_much_else_is_seen_from_all_over_it(room):
     assert len(inside) > 30
 
 
+def test_what_stands_in_a_room_is_looked_at_from_every_side(room):
+    # Behind a screen near one wall there are few places to stand, and all that is seen there has been seen from before.
+    screen = join([panel((x, -2.6, -1), (0, 2.6, 0), (0, 0, 2), 20_000) for x in (1.5, 1.55)])
+    space = occupancy(whole := join([room, screen]), quantile_box(room, 0.0))
+    behind = []
+    for camera in scoring_views(whole, Y_UP):
+        hits = cast(space, torch.tensor([camera.position]), _rays(camera))
+        ends = space.centers(hits.cell[hits.cell >= 0])
+        on_screen = ((ends - torch.tensor([1.5, -1.3, 0])).abs() < torch.tensor([0.2, 1.3, 1])).all(1)
+        if float(on_screen.float().mean()) > 0.05:
+            behind.append(camera.position[0] > 1.5)
+    assert sum(behind) > 0.2 * len(behind)
+
+
 def test_object_views_see_it_whole():
     for camera in scoring_views(ball(), Y_UP):
         assert math.dist(camera.position, (0, 0, 0)) > 1.3
