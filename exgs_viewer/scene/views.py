@@ -31,8 +31,8 @@ DETAIL = 0.25
 """How much more a detailed place is worth looking at than a plain one: the power of its number of Gaussians."""
 SIDES = 8
 """From how many sides a place is looked at, each on its own account: what one side shows says little of the others.
-From cameras of their own: flat +1.3 and +2.2 dB (a tenth and a third kept), exhibition room +0.4 and +0.2, park +0.1 and
-+0.3, small room and demo as before. Around objects the candidates see to that (robot -0.5)."""
+From cameras of their own: flat +1.3 and +2.2 dB (a tenth and a third kept), exhibition room +0.4 and +0.2, park +0.1
+and +0.3, small room and demo as before. Around objects the candidates see to that (robot -0.5)."""
 Y_UP, Z_UP = (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)
 
 
