@@ -235,7 +235,7 @@ def _reinstall() -> str:
     return f"{sys.executable} -m pip install --upgrade --force-reinstall exgs-viewer"
 
 
-SHIPPED = ("amplifier",)
+SHIPPED = ("amplifier", "amplifier-merged")
 """Networks whose weights come with the program."""
 CHECKS: dict[str, Callable[[], tuple]] = {
     "Python": _python,

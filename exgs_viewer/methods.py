@@ -179,7 +179,8 @@ FACTORS = (1.0, 1.1, 1.2, 1.3, 1.45, 1.6)
 """Constant amplifications that are compared."""
 _PLAIN = replace(PRESETS["paper"], amplify="constant")
 _DEFAULT = PRESETS["default"]
-_BARE = replace(_DEFAULT, calibrate=False, colors="off")
+_BARE = replace(_DEFAULT, calibrate=False, colors="off", amplify="constant")
+_CALIBRATED = replace(_BARE, calibrate=True)
 _BOTH = ("seen", "prepared")
 METHODS = {
     "paper": Method(
@@ -188,7 +189,7 @@ METHODS = {
     ),
     "paper-unamplified": Method("paper without amplification", partial(_ours, _PLAIN)),
     "paper-constant": Method("paper with the best constant amplification of the scene", _best_constant),
-    "default": Method("merged, calibrated, recoloured: no training", partial(_ours, _DEFAULT), _BOTH),
+    "default": Method("merged, calibrated, grown, recoloured: feed-forward", partial(_ours, _DEFAULT), _BOTH),
     "best": Method("default, then a short fit", partial(_ours, PRESETS["best"]), _BOTH),
     "lightgs": Method("LightGaussian's pruning, one colour a Gaussian, float32", partial(_lightgs, 0)),
     "lightgs-sh": Method("LightGaussian's pruning with spherical harmonics, float32", partial(_lightgs, 3)),
@@ -201,8 +202,9 @@ METHODS = {
     "prune-weight": Method("summed blending weight alone", partial(_pruned, "weight")),
     "prune-lightgs": Method("LightGaussian's score alone", partial(_pruned, "lightgs")),
     "merge": Method("the tree of merges alone", partial(_ours, _BARE), _BOTH),
-    "merge-calibrated": Method(
-        "the tree and calibrated opacities", partial(_ours, replace(_BARE, calibrate=True)), _BOTH
+    "merge-calibrated": Method("the tree and calibrated opacities", partial(_ours, _CALIBRATED), _BOTH),
+    "merge-grown": Method(
+        "the same, grown by what was merged", partial(_ours, replace(_CALIBRATED, amplify="adaptive")), _BOTH
     ),
     "paper-uncoded": Method("paper before it is coded, float32", partial(_uncoded, PRESETS["paper"])),
     "default-uncoded": Method("default before it is coded, float32", partial(_uncoded, _DEFAULT), _BOTH),

@@ -17,15 +17,18 @@ from typing import Literal
 from torch import Tensor
 
 from exgs_viewer.compress import fold as folding
+from exgs_viewer.compress import groups
+from exgs_viewer.compress.amplify import MERGED, find_amplifier
 from exgs_viewer.compress.fold import Folded, Members
-from exgs_viewer.compress.guard import TIE, Pictures, marks, take_exam, take_pictures
+from exgs_viewer.compress.guard import JUDGES, TIE, Pictures, marks, take_exam, take_pictures
 from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
 from exgs_viewer.compress.merge import cut as cut_tree
 from exgs_viewer.compress.polish import Exam, calibrate, colors
-from exgs_viewer.compress.pruning import Pruning, amplified, guarded, prune
+from exgs_viewer.compress.pruning import Pruned, Pruning, amplified, guarded, prune
 from exgs_viewer.compress.refine import RATES, SIZES, refine
 from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count, rank
+from exgs_viewer.compress.surroundings import Surroundings
 from exgs_viewer.render import Renderer, RenderOutput, Significance
 from exgs_viewer.restore import scene_filter
 from exgs_viewer.restore.scene_filter import SceneFilter
@@ -41,7 +44,9 @@ TUNED_BY = 2
 SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 """Every score that plain pruning may go by."""
 
-StageName = Literal["merged", "pruned", "amplified", "calibrated", "recoloured", "resized", "refined"]
+FOLDED = ("calibrated", "grown")
+"""What solved colours need only be as good as."""
+StageName = Literal["merged", "calibrated", "grown", "pruned", "amplified", "recoloured", "resized", "refined"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +188,12 @@ def fold(prepared: Prepared, settings: CompressionSettings) -> Folded:
     return replace(folded, cloud=amplified(folded.cloud, settings))
 
 
+def look_within(prepared: Prepared, folded: Folded, cloud: GaussianCloud) -> Surroundings:
+    """What a network may know of the groups of `folded`, which calibration has made into `cloud`."""
+    scene, views = prepared.cloud, len(prepared.cameras)
+    return groups.look_within(scene, prepared.seen, prepared.members, folded, cloud, views)
+
+
 def pictures(
     cloud: GaussianCloud,
     cameras: Sequence[Camera],
@@ -222,7 +233,7 @@ def polish(
         cloud = improve(best, renderer, known.study, share)
         shown = stored(cloud, settings)
         found = marks(shown, renderer, known.exam, best_marks)
-        least = best.psnr - (TIE if (best.name, name) == ("calibrated", "recoloured") else 0)
+        least = best.psnr - (TIE if name == "recoloured" and best.name in FOLDED else 0)
         if len(found) == len(best_marks) and fmean(found) > least:
             best, best_marks = Stage(name, cloud, shown, fmean(found)), found
             yield best
@@ -250,6 +261,8 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
         steps.append(
             ("calibrated", lambda _, renderer, __, report: calibrate(folded, renderer, prepared.cameras, report))
         )
+        if settings.amplify == "adaptive":
+            steps.append(("grown", partial(_grown, prepared, folded)))
     if settings.calibrate or settings.colors != "off" or settings.refine:
         steps += [("pruned", partial(_pruned, prepared, settings, kind)) for kind in SCORES]
         if settings.amplify == "adaptive":
@@ -261,6 +274,14 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
         if settings.colors != "off":
             steps.append(("recoloured", _recoloured))
     return steps
+
+
+def _grown(
+    prepared: Prepared, folded: Folded, best: Stage, renderer: Renderer, study: Exam, _: Report
+) -> GaussianCloud:
+    """Each group grown as the network answers to what went into it, as much of that as suits some of the pictures."""
+    growth = find_amplifier(MERGED).predict(look_within(prepared, folded, best.cloud))
+    return guarded(Pruned(best.cloud, growth), renderer, study.some(JUDGES))[0]
 
 
 def _pruned(prepared: Prepared, settings: CompressionSettings, kind: Score, _: Stage, *__: object) -> GaussianCloud:

@@ -63,8 +63,8 @@ class CompressionSettings:
     sh_degree: Annotated[int, Range(0, 3)] = 0
     """Spherical-harmonics degree that is stored; the paper drops all but the constant colour."""
     amplify: Literal["adaptive", "constant"] = "adaptive"
-    """How what pruning keeps grows to close holes: each by what was dropped around it (eq. 10), or all alike. Merging
-    takes pruning's result where that is better."""
+    """How Gaussians grow to close holes: each by what was dropped around it (eq. 10) or merged into it, or all alike.
+    Merging takes pruning's result where that is better."""
     amplification: Annotated[float, Range(0.5, 3.0, "x")] = 1.0
     """Factor on the size of all that is kept, on top of that."""
     codec: Literal["compact", "float16", "paper"] = "compact"
@@ -84,7 +84,7 @@ PRESETS = {
     "default": CompressionSettings(),
     "best": CompressionSettings(refine=True),
 }
-"""Ways to compress, by name: UGC exactly as published; ours, without any training; ours with a short fit."""
+"""Ways to compress, by name: UGC exactly as published; ours, feed-forward; ours with a short fit."""
 
 KNOBS = ("keep", "voxel_size", "sh_degree", "amplification")
 """What a preset leaves to whoever turns the knobs."""

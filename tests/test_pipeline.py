@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.testing import assert_close
 
 from exgs_viewer import pipeline
 from exgs_viewer.compress.amplify import Growth
@@ -137,6 +141,37 @@ def test_nothing_is_worse_than_plain_pruning_by_any_score(whole, renderer):
         plain = pipeline.cut(whole.take(score(whole, prepared.seen, kind).argsort(descending=True)), settings)
         plain = exgs.stored(plain, settings)
         assert last.psnr >= quality(plain, renderer, known.exam) - 1e-4
+
+
+class Answer:
+    """A network that answers the same factor for everything."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def predict(self, around):
+        return Growth(torch.full(around.along.shape[:2], math.log(self.factor)), torch.zeros(len(around.lost)))
+
+
+@pytest.mark.parametrize(("factor", "taken"), [(1.25, True), (0.25, False)])
+def test_groups_grow_as_the_network_says_unless_that_is_worse(whole, renderer, monkeypatch, factor, taken):
+    """Merged Gaussians that came out a fifth too small."""
+
+    def small(*args):
+        folded = fold(*args)
+        return replace(folded, cloud=folded.cloud.replaced(scales=0.8 * folded.cloud.scales))
+
+    fold = pipeline.fold
+    monkeypatch.setattr(pipeline, "fold", small)
+    monkeypatch.setattr(pipeline, "calibrate", lambda folded, *_: folded.cloud)
+    monkeypatch.setattr(pipeline, "find_amplifier", lambda name: Answer(factor))
+    prepared = pipeline.prepare(whole, renderer, CAMERAS)
+    first, *others = pipeline.polish(prepared, CompressionSettings(keep=0.1, colors="off"), renderer)
+    found = [stage for stage in others if stage.name == "grown"]
+    assert len(found) == taken
+    for stage in found:
+        assert stage.psnr > first.psnr + 0.3
+        assert_close(stage.cloud.scales, factor * first.cloud.scales)
 
 
 @pytest.mark.parametrize(("amplify", "stage"), [("adaptive", "amplified"), ("constant", "recoloured")])

@@ -125,11 +125,12 @@ class TrainPainter:
 
 @dataclass(frozen=True)
 class TrainAmplifier:
-    """Train the amplifier: how much kept Gaussians grow for what was dropped around them.
+    """Train the amplifier: how much kept Gaussians grow for what was dropped around them, or merged into them.
 
     Stop it at any moment, the same command goes on. The run's folder holds curve.csv and validation.csv.
 
         exgs train amplifier run --scenes scenes
+        exgs train amplifier merged-run --scenes scenes --merged
     """
 
     run_folder: Positional[Path]
@@ -142,6 +143,8 @@ class TrainAmplifier:
     """Scenes made by code."""
     gatherings: int = 5
     """Scenes of trained objects put together."""
+    merged: FlagCreatePairsOff[bool] = False
+    """For scenes whose Gaussians are merged (preset default) instead of dropped (paper)."""
     options: OmitArgPrefixes[AmplifierOptions] = field(default_factory=AmplifierOptions)
 
     def run(self) -> int:
@@ -152,7 +155,8 @@ class TrainAmplifier:
 
         sources, renderer, folder = Sources(self.scenes, self.photos), open_renderer(), self.run_folder / "lessons"
         with progress() as report:
-            prepare(folder, sources, sources.names(self.made, self.gatherings), Course(), renderer, report)
+            names, course = sources.names(self.made, self.gatherings), Course(merged=self.merged)
+            prepare(folder, sources, names, course, renderer, report)
             run = train(self.run_folder, Lessons(folder), self.options, renderer, report)
         return answer(False, {"run": str(self.run_folder), "steps": run.step, "seconds": run.seconds})
 

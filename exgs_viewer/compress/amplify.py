@@ -22,8 +22,8 @@ from exgs_viewer.compress.surroundings import ALONG, SHARED, Surroundings
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.scene.cloud import GaussianCloud
 
-NAME = "amplifier"
-"""Its folder among the weights."""
+DROPPED, MERGED = "amplifier", "amplifier-merged"
+"""Folders among the weights: of the network that answers what was dropped, and of the one that answers merging."""
 LARGEST = 4.0
 """Bound of the factor, and its inverse that of shrinking."""
 STRONGEST = 4.0
@@ -95,9 +95,9 @@ def grown(cloud: GaussianCloud, growth: Growth) -> GaussianCloud:
     return cloud.replaced(scales=cloud.scales * scales.exp(), opacities=(opacity + more).clamp(0, 1))
 
 
-def find_amplifier() -> Amplifier:
+def find_amplifier(name: str = DROPPED) -> Amplifier:
     """The amplifier of the user, or the one that is shipped. Raises WeightsError where there is none."""
-    return load_amplifier(networks.find(NAME, "network for adaptive amplification"))
+    return load_amplifier(networks.find(name, "network for adaptive amplification"))
 
 
 @lru_cache(maxsize=2)

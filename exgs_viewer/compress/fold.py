@@ -43,6 +43,8 @@ class Folded:
     cloud: GaussianCloud
     wanted: Tensor
     """[K] float32. Summed blending weight of each one's members."""
+    group: NDArray[np.int32]
+    """[N]. Which of them each Gaussian of the scene went into; -1 for those that were dropped."""
 
 
 def fold(cloud: GaussianCloud, seen: Significance, members: Members, labels: NDArray[np.int32]) -> Folded:
@@ -60,4 +62,4 @@ def fold(cloud: GaussianCloud, seen: Significance, members: Members, labels: NDA
     sums = steps.gather(*arrays, members.weight, members.through, group, count, POWER)
     merged = GaussianCloud(*map(torch.from_numpy, steps.finish(*arrays, *sums, POWER)))
     wanted = steps.total(group, seen.weight.cpu().numpy(), count)
-    return Folded(merged.to(cloud.device), torch.from_numpy(wanted.astype(np.float32)))
+    return Folded(merged.to(cloud.device), torch.from_numpy(wanted.astype(np.float32)), group)

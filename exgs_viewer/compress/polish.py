@@ -47,6 +47,11 @@ class Exam:
     pictures: Sequence[Tensor]
     """[H, W, 3] in [0, 1] for each camera, over black."""
 
+    def some(self, most: int) -> Exam:
+        """At most that many of them, evenly."""
+        step = max(1, -(-len(self.cameras) // most))
+        return Exam(self.cameras[::step], self.size, self.pictures[::step])
+
 
 def calibrate(folded: Folded, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> GaussianCloud:
     """The cloud with opacities such that each Gaussian is as visible as its members were.

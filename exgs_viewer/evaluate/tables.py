@@ -12,7 +12,7 @@ from exgs_viewer.settings import write_atomically
 
 MEAN = "mean"
 """Stands in place of a scene's name."""
-ABLATION = ("prune-hits", "paper", "merge", "merge-calibrated", "default", "best")
+ABLATION = ("prune-hits", "paper", "merge", "merge-calibrated", "merge-grown", "default", "best")
 """Methods of which each adds something to the one before."""
 ABLATION_KEEP = 0.2
 """The retention of the paper's table 4a."""

@@ -1,4 +1,4 @@
-"""What an amplifier learns from: scenes that were pruned in several ways, and pictures of them before that.
+"""What an amplifier learns from: scenes that were pruned or merged in several ways, and pictures of them before that.
 
 One safetensors file for each scene. Pictures of V views, drawn with the constant colour, which is all that is kept:
 
@@ -6,7 +6,7 @@ One safetensors file for each scene. Pictures of V views, drawn with the constan
     cameras                            [V, 8]         float64: position, rotation (w, x, y, z), field of view
 
 where V is 0 if there was nothing worth a picture. And for each of R retentions, float32, under `R.`, what the paper's
-selection keeps and its surroundings:
+selection keeps and its surroundings, or what merging makes (calibrated and recoloured) and what went into it:
 
     means scales quats opacities sh    a GaussianCloud [M]
     shared along lost                  Surroundings [M]
@@ -15,7 +15,7 @@ selection keeps and its surroundings:
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import islice
@@ -27,6 +27,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from exgs_viewer import pipeline
+from exgs_viewer.compress.polish import calibrate, colors
 from exgs_viewer.compress.scores import measure, score
 from exgs_viewer.compress.select import keep_count, rank
 from exgs_viewer.compress.surroundings import Matter, Surroundings, look_around
@@ -35,7 +37,7 @@ from exgs_viewer.render import Renderer
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import extent, scoring_views
-from exgs_viewer.settings import Report, quiet, write_atomically
+from exgs_viewer.settings import CompressionSettings, Report, quiet, write_atomically
 from exgs_viewer.train import pairs
 from exgs_viewer.train.sources import Source, Sources
 
@@ -56,11 +58,13 @@ class Course:
     retentions: int = 4
     size: Size = (384, 256)
     seed: int = 0
+    merged: bool = False
+    """Merge what is not kept, instead of dropping it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """One pruned scene and one view of it."""
+    """One compressed scene and one view of it."""
 
     cloud: GaussianCloud
     around: Surroundings
@@ -70,7 +74,7 @@ class Lesson:
 
 
 def write_lessons(path: Path, source: Source, course: Course, renderer: Renderer, report: Report = quiet) -> int:
-    """Prune one scene, draw it uncut and write both; returns the number of views, 0 where there is nothing to see."""
+    """Compress one scene, draw it uncut and write both; returns the number of views, 0 where nothing is to be seen."""
     random = np.random.default_rng([course.seed, zlib.crc32(source.name.encode())])
     source = replace(source, cloud=source.cloud.with_sh_degree(0))
     report(0.0, f"{source.name}: looking at it")
@@ -81,23 +85,50 @@ def write_lessons(path: Path, source: Source, course: Course, renderer: Renderer
     if not shown:
         write_atomically(path, save({"cameras": torch.empty(0, 8, dtype=torch.float64)}))
         return 0
-    report(0.4, f"{source.name}: judging it")
-    seen = measure(source.cloud, renderer, views[::JUDGES])
-    order, matter = rank(source.cloud, score(source.cloud, seen)), Matter.of(source.cloud, seen)
     tensors = {
         "pictures": torch.stack([output.color.cpu() for _, output in shown]).half(),
         "cameras": torch.tensor([[*c.position, *c.rotation, c.fov_y] for c, _ in shown], dtype=torch.float64),
     }
+    report(0.4, f"{source.name}: judging it")
+    reduced = (_merged if course.merged else _pruned)(source.cloud, views, renderer)
     for number in range(course.retentions):
-        report(0.8 + 0.2 * number / course.retentions, f"{source.name}: pruning it")
+        report(0.8 + 0.2 * number / course.retentions, f"{source.name}: compressing it")
         keep = LEAST * (MOST / LEAST) ** ((number + random.random()) / course.retentions)
-        kept = order[: keep_count(len(order), keep)]
-        cloud, around = source.cloud.take(kept.to(source.cloud.device)), look_around(source.cloud, matter, kept)
-        for part in (cloud, around):
+        for part in reduced(keep):
             for item in fields(part):
                 tensors[f"{number}.{item.name}"] = getattr(part, item.name).cpu().contiguous()
     write_atomically(path, save(tensors))
     return len(shown)
+
+
+Reduced = Callable[[float], tuple[GaussianCloud, Surroundings]]
+"""A retention -> what is left of a scene, before it grows, and what the network is told of it."""
+
+
+def _pruned(cloud: GaussianCloud, views: Sequence[Camera], renderer: Renderer) -> Reduced:
+    """The paper's selection."""
+    seen = measure(cloud, renderer, views[::JUDGES])
+    order, matter = rank(cloud, score(cloud, seen)), Matter.of(cloud, seen)
+
+    def reduced(keep: float) -> tuple[GaussianCloud, Surroundings]:
+        kept = order[: keep_count(len(order), keep)]
+        return cloud.take(kept.to(cloud.device)), look_around(cloud, matter, kept)
+
+    return reduced
+
+
+def _merged(cloud: GaussianCloud, views: Sequence[Camera], renderer: Renderer) -> Reduced:
+    """Merged, as visible as before and in the best colours, since they are solved anew after growing."""
+    prepared = pipeline.prepare(cloud, renderer, views)
+    study = pipeline.pictures(cloud, views, CompressionSettings(), renderer).study
+
+    def reduced(keep: float) -> tuple[GaussianCloud, Surroundings]:
+        folded = pipeline.fold(prepared, CompressionSettings(keep=keep))
+        calibrated = calibrate(folded, renderer, views)
+        around = pipeline.look_within(prepared, folded, calibrated)
+        return colors(calibrated, renderer, study), around
+
+    return reduced
 
 
 def prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -88,11 +89,16 @@ def test_conjugate_gradients_find_what_a_dense_solver_finds(renderer):
     assert_close(constant_colors(found), solved, rtol=0, atol=0.03)
 
 
+def folded(cloud, wanted):
+    """As if each Gaussian were a group of its own."""
+    return Folded(cloud, wanted, np.arange(len(cloud), dtype=np.int32))
+
+
 @pytest.mark.parametrize(("doubt", "left"), [(0.0, 0.35), (DOUBT, 0.6)])
 def test_calibration_gives_each_gaussian_the_weight_that_is_wanted(doubt, left, renderer, cloud, monkeypatch):
     monkeypatch.setattr(polish, "DOUBT", doubt)
     seen = renderer.significance(cloud, CAMERAS, SCORING_SIZE).weight
-    dim = Folded(cloud.replaced(opacities=cloud.opacities * 0.5), seen)
+    dim = folded(cloud.replaced(opacities=cloud.opacities * 0.5), seen)
     corrected = calibrate(dim, renderer, CAMERAS)
     errors = [
         (renderer.significance(each, CAMERAS, SCORING_SIZE).weight - seen).abs().sum()
@@ -104,7 +110,7 @@ def test_calibration_gives_each_gaussian_the_weight_that_is_wanted(doubt, left, 
 def test_what_is_hardly_met_is_hardly_corrected(renderer, cloud):
     """All are to weigh a quarter; those of which the views met less than others of their size stay nearer to it."""
     seen = renderer.significance(cloud, CAMERAS, SCORING_SIZE).weight
-    ratio = calibrate(Folded(cloud, 0.25 * seen), renderer, CAMERAS).opacities / cloud.opacities
+    ratio = calibrate(folded(cloud, 0.25 * seen), renderer, CAMERAS).opacities / cloud.opacities
     met = seen / torch.from_numpy(exposure(cloud, seen))
     least, most = (met.topk(75, largest=largest).indices for largest in (False, True))
     assert ratio[most].mean() < 0.4 and ratio[least].mean() > ratio[most].mean() + 0.08
@@ -112,7 +118,7 @@ def test_what_is_hardly_met_is_hardly_corrected(renderer, cloud):
 
 def test_what_opacity_cannot_carry_goes_into_the_size_within_bounds(renderer, cloud):
     seen = renderer.significance(cloud, CAMERAS, SCORING_SIZE).weight
-    corrected = calibrate(Folded(cloud, 100 * seen), renderer, CAMERAS)
+    corrected = calibrate(folded(cloud, 100 * seen), renderer, CAMERAS)
     growth = corrected.scales / cloud.scales
     assert growth.min() >= 1 and 1.4 < growth.max() <= 1.5 + 1e-5
     assert corrected.opacities.max() <= 0.99

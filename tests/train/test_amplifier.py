@@ -32,18 +32,20 @@ def renderer():
     return open_renderer("cpu")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, renderer):
+@pytest.fixture(scope="module", params=[False, True], ids=["pruned", "merged"])
+def folder(tmp_path_factory, renderer, request):
     """Lessons of two small scenes."""
+    course = replace(COURSE, merged=request.param)
     path = tmp_path_factory.mktemp("lessons")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subject, "scoring_views", lambda cloud, up: VIEWS)
         patch.setattr(subject, "JUDGES", 1)
+        patch.setattr(subject, "MOST", 0.1 if request.param else 0.5)
         patch.setattr("exgs_viewer.compress.scores.SCORING_SIZE", (96, 72))
         for seed in range(2):
             cloud = random_cloud(1500, seed, sh_degree=1)
             cloud = cloud.replaced(scales=cloud.scales * 2, opacities=cloud.opacities.sqrt())
-            write_lessons(path / f"{seed}.safetensors", Source(str(seed), cloud, (0, -1, 0)), COURSE, renderer)
+            write_lessons(path / f"{seed}.safetensors", Source(str(seed), cloud, (0, -1, 0)), course, renderer)
     return path
 
 
@@ -81,10 +83,11 @@ def test_what_is_out_of_view_is_not_missed(folder, renderer):
 
 
 def test_training_lowers_the_loss(folder, renderer, tmp_path):
-    options = replace(OPTIONS, steps=25, rate=0.02)
+    options = replace(OPTIONS, steps=60, rate=0.01)
     run = Run(tmp_path, Lessons(folder), options, renderer)
     gains = [run.advance()["gain"] for _ in range(options.steps)]
-    assert abs(gains[0]) < 1e-6 and sum(gains[-5:]) / 5 > 0.5
+    merged = run.lessons.held_out()[0].around.lost.min() == 1  # they keep most of their looks, whatever is done
+    assert abs(gains[0]) < 1e-6 and sum(gains[-20:]) / 20 > (0.25 if merged else 0.5)
 
 
 def test_a_resumed_run_goes_the_way_of_an_uninterrupted_one(folder, renderer, tmp_path):
