@@ -32,6 +32,7 @@ STAMP, UNFINISHED, LOG = VENV / "exgs-ready.json", VENV / "exgs-unfinished", VEN
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_INDEX = "https://download.pytorch.org/whl/cu128"
 LIBRARIES = {"libGL.so.1": "libgl1", "libX11.so.6": "libx11-6"}
+COMPILE = "import sys; sys.path.insert(0, sys.argv[1]); from exgs_viewer.kernels import compile_all; compile_all()"
 TEST_PROGRAMS = {"Xvfb": "xvfb", "xdotool": "xdotool"}
 
 
@@ -84,10 +85,12 @@ def set_up(wanted):
     run_step("pip", [*pip, "pip>=24.1"])  # Older ones show no progress to a program.
     torch = next(line for line in wanted if line.startswith("torch"))
     options = torch_options(platform.system(), driver, lambda extra: planned([*pip, *extra, torch]))
-    run_step("1 of 2, PyTorch", [*pip, "--progress-bar", "raw", *options, torch])
-    run_step("2 of 2, the rest", [*pip, "--progress-bar", "raw", *wanted])
+    run_step("1 of 3, PyTorch", [*pip, "--progress-bar", "raw", *options, torch])
+    run_step("2 of 3, the rest", [*pip, "--progress-bar", "raw", *wanted])
     STAMP.write_text(json.dumps(wanted))
     UNFINISHED.unlink(missing_ok=True)
+    say("  3 of 3: compiling for this processor, up to a minute", passing=True)
+    run_step("3 of 3, compiling", [str(PYTHON), "-c", COMPILE, str(HERE)])
     say("Set-up is done.")
     del turn
 

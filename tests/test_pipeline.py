@@ -117,9 +117,12 @@ def test_solved_colours_make_up_for_rounded_shapes(whole, renderer):
     assert quality(recoloured.shown, renderer, known.study) > quality(unaware, renderer, known.study) + 0.02
 
 
-@pytest.mark.parametrize(("mark", "taken"), [(30.95, "recoloured"), (30.85, "calibrated")])
-def test_solved_colours_are_taken_where_the_exam_is_undecided(whole, renderer, monkeypatch, mark, taken):
-    marks = iter([30.0, 31.0, 20.0, 20.0, 20.0, 20.0, mark])  # merged, calibrated, four prunings, recoloured
+@pytest.mark.parametrize(
+    ("grown", "mark", "taken"),
+    [(20.0, 30.95, "recoloured"), (20.0, 30.85, "calibrated"), (32.0, 31.95, "recoloured"), (32.0, 31.85, "grown")],
+)
+def test_solved_colours_are_taken_where_the_exam_is_undecided(whole, renderer, monkeypatch, grown, mark, taken):
+    marks = iter([30.0, 31.0, grown, 20.0, 20.0, 20.0, 20.0, mark])  # merged, calibrated, grown, prunings, recoloured
     monkeypatch.setattr(pipeline, "marks", lambda *_: [next(marks)])
     *_, last = pipeline.polish(pipeline.prepare(whole, renderer, CAMERAS), CompressionSettings(keep=0.1), renderer)
     assert last.name == taken and not list(marks)

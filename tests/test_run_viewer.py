@@ -65,8 +65,9 @@ def test_requirements_are_what_a_toml_reader_reads(start):
 def test_a_first_start_fills_a_new_environment(start, steps):
     wanted = start.requirements(testing=False)
     start.set_up(wanted)
-    assert [label for label, _ in steps] == ["environment", "pip", "1 of 2, PyTorch", "2 of 2, the rest"]
-    assert steps[-1][1][-len(wanted) :] == wanted
+    labels = ["environment", "pip", "1 of 3, PyTorch", "2 of 3, the rest", "3 of 3, compiling"]
+    assert [label for label, _ in steps] == labels
+    assert steps[-2][1][-len(wanted) :] == wanted
     assert start.is_ready(wanted)
     assert not start.UNFINISHED.exists()
 
@@ -98,7 +99,7 @@ def test_the_tests_need_more_than_the_window(start, steps):
     assert start.is_ready(start.requirements(testing=False))
 
 
-@pytest.mark.parametrize("broken_at", ["environment", "pip", "1 of 2, PyTorch", "2 of 2, the rest"])
+@pytest.mark.parametrize("broken_at", ["environment", "pip", "1 of 3, PyTorch", "2 of 3, the rest"])
 def test_a_set_up_that_was_broken_off_is_begun_anew(start, steps, monkeypatch, broken_at):
     whole = start.run_step
 

@@ -133,12 +133,19 @@ class Doctor:
         exgs doctor
     """
 
+    compile: FlagCreatePairsOff[bool] = False
+    """First compile for this processor what is compiled at first use otherwise; the set-up of a checkout does so."""
     json: FlagCreatePairsOff[bool] = False
     """Print one JSON object."""
 
     def run(self) -> int:
         from exgs_viewer import doctor
 
+        if self.compile:
+            from exgs_viewer.kernels import compile_all
+
+            with progress() as report:
+                compile_all(report)
         checks = doctor.examine()
         broken = [check.name for check in checks if check.ok is False and check.name in NEEDED_TO_START]
         if self.json:

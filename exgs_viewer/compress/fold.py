@@ -58,7 +58,8 @@ def fold(cloud: GaussianCloud, seen: Significance, members: Members, labels: NDA
     rank = np.full(count + 1, -1, np.int32)  # The last entry answers for the label -1.
     rank[order] = np.arange(count, dtype=np.int32)
     group = rank[labels]
-    arrays = [getattr(cloud, name).cpu().numpy() for name in ("means", "scales", "quats", "opacities", "sh")]
+    names = ("means", "scales", "quats", "opacities", "sh")
+    arrays = [np.ascontiguousarray(getattr(cloud, name).cpu().numpy()) for name in names]
     sums = steps.gather(*arrays, members.weight, members.through, group, count, POWER)
     merged = GaussianCloud(*map(torch.from_numpy, steps.finish(*arrays, *sums, POWER)))
     wanted = steps.total(group, seen.weight.cpu().numpy(), count)

@@ -1,0 +1,43 @@
+"""What is compiled ahead is what using the program wants compiled."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_nothing_is_left_to_compile_when_a_scene_is_opened_and_compressed():
+    script = """
+import sys
+from numba.core.dispatcher import Dispatcher
+from exgs_viewer import kernels, pipeline
+from exgs_viewer.render import open_renderer
+from exgs_viewer.scene import exgs
+from exgs_viewer.scene.views import scoring_views
+from exgs_viewer.settings import PRESETS, RenderSettings
+from tests.conftest import random_cloud
+
+def compiled():
+    modules = [module for name, module in sys.modules.items() if name.startswith("exgs_viewer")]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)]
+    return {(kernel.py_func.__qualname__, signature) for kernel in found for signature in kernel.signatures}
+
+for part in kernels.PARTS:
+    part()
+before = compiled()
+renderer = open_renderer("cpu")
+for degree in (0, 3):
+    cloud = random_cloud(4000, sh_degree=degree)
+    cameras = scoring_views(cloud, kernels.UP)[:4]
+    for settings in PRESETS.values():
+        small = pipeline.compress(cloud, settings, renderer, cameras)
+        again, _ = exgs.decode(exgs.encode(small, settings=settings), "x")
+        renderer.render(again, cameras[0], (96, 64), RenderSettings())
+assert len(before) > 40, len(before)
+print(sorted(name for name, _ in compiled() - before))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
