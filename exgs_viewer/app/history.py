@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +24,11 @@ class History:
     def changed(self, value: Any) -> History:
         """`value` came to rest; what was undone is gone."""
         return self if value == self.now else History(value, (*self.past, self.now)[-DEPTH:])
+
+    def adjusted(self, adjust: Callable[[Any], Any]) -> History:
+        """All of it with `adjust` applied to every value: what is no step and must not come back."""
+        past, future = (tuple(map(adjust, values)) for values in (self.past, self.future))
+        return History(adjust(self.now), past, future)
 
     def undone(self) -> History:
         """One step back, if there is one."""

@@ -176,11 +176,18 @@ class Session:
         fov = math.radians(self.settings.window.fov_degrees)
         camera = opened.camera if scene.cameras else replace(opened.camera, fov_y=fov)
         self.travel.start(camera, opened.up, opened.extent, self.settings.window.fly_speed)
-        self.set_render(antialiased=scene.antialiased)
+        self._draw_as_trained(scene.antialiased)
         self.diary.note(self.diary.memory.opened(key))
         count = words.amount(len(scene.cloud))
         self.notices.say(f"Opened {count} Gaussians in {words.seconds(opened.seconds)}.", "good")
         self._apply(self._opener.taken())
+
+    def _draw_as_trained(self, antialiased: bool) -> None:
+        """That is the scene's property and no step of the user's: undoing leaves it as it is."""
+        self.set_render(antialiased=antialiased)
+        self._history = self._history.adjusted(
+            lambda values: {**values, "render": replace(values["render"], antialiased=antialiased)}
+        )
 
     def _apply(self, snapshot: Snapshot | None) -> None:
         if snapshot is not None:

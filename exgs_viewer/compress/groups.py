@@ -23,6 +23,7 @@ from exgs_viewer.render import Significance
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
 
 TINY = 1e-300
+"""Keeps quotients and logarithms finite."""
 
 
 def look_within(

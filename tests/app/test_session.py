@@ -132,6 +132,18 @@ def test_every_scene_opens_as_it_was_trained(session):
     assert lived(session).frame.request.render.antialiased
 
 
+def test_undo_leaves_a_scene_drawn_as_it_was_trained(session):
+    ready(session)
+    session.set_compression(keep=0.5)
+    lived(session)
+    session.open("fine")
+    lived(session)
+    for keep in (0.1, 0.1):  # the second time there is nothing left to undo
+        press(session, "Z", ctrl=True)
+        assert session.view.render.antialiased and session.view.compression.keep == keep
+        lived(session)
+
+
 def test_a_preset_changes_the_way_and_leaves_the_knobs(session):
     ready(session)
     session.set_compression(keep=0.03, sh_degree=1)
