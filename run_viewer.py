@@ -89,7 +89,7 @@ def set_up(wanted):
     run_step("2 of 3, the rest", [*pip, "--progress-bar", "raw", *wanted])
     STAMP.write_text(json.dumps(wanted))
     UNFINISHED.unlink(missing_ok=True)
-    say("  3 of 3: compiling for this processor, up to a minute", passing=True)
+    say("  3 of 3: compiling for this processor, about a minute", passing=True)
     run_step("3 of 3, compiling", [str(PYTHON), "-c", COMPILE, str(HERE)])
     say("Set-up is done.")
     del turn
