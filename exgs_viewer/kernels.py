@@ -72,7 +72,7 @@ def compile_coding() -> None:
         exgs.decode(exgs.encode(part, settings=settings), "what was just encoded")
 
 
-PARTS = (compile_coding, compile_merging, compile_drawing)
+PARTS = (compile_drawing, compile_merging, compile_coding)
 """What is compiled, the longest first."""
 
 

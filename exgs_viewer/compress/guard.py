@@ -9,7 +9,7 @@ from statistics import fmean
 import torch
 
 from exgs_viewer.compress import scores
-from exgs_viewer.compress.polish import Exam
+from exgs_viewer.compress.polish import Exam, evenly
 from exgs_viewer.render import Renderer
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -62,7 +62,7 @@ def take_pictures(
 
 def take_exam(cloud: GaussianCloud, cameras: Sequence[Camera], sh_degree: int, renderer: Renderer) -> Exam:
     """Draw the uncut scene with `sh_degree` from JUDGES of the cameras: enough to tell better from worse."""
-    chosen = tuple(cameras[:: max(1, -(-len(cameras) // JUDGES))])
+    chosen = tuple(evenly(cameras, JUDGES))
     settings = RenderSettings(sh_degree=sh_degree)
     pictures = tuple(renderer.render(cloud, camera, scores.SCORING_SIZE, settings).color for camera in chosen)
     return Exam(chosen, scores.SCORING_SIZE, pictures)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
 from exgs_viewer.settings import Report, quiet
 
+T = TypeVar("T")
 DOUBT, MOST = 0.6, 4.0
 """How much of a Gaussian's exposure speaks against correcting it, and the largest correction. What was measured in few
 pixels of what could be seen would mend these pixels and spoil others: without doubt -0.3 dB in the mean of seven scenes
@@ -49,8 +51,12 @@ class Exam:
 
     def some(self, most: int) -> Exam:
         """At most that many of them, evenly."""
-        step = max(1, -(-len(self.cameras) // most))
-        return Exam(self.cameras[::step], self.size, self.pictures[::step])
+        return Exam(evenly(self.cameras, most), self.size, evenly(self.pictures, most))
+
+
+def evenly(values: Sequence[T], most: int) -> Sequence[T]:
+    """At most that many of them, the first and then at equal steps."""
+    return values[:: max(1, -(-len(values) // most))]
 
 
 def calibrate(folded: Folded, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> GaussianCloud:

@@ -82,12 +82,13 @@ def test_what_is_out_of_view_is_not_missed(folder, renderer):
     assert_close(whole, part, atol=1e-3, rtol=0)
 
 
-def test_training_lowers_the_loss(folder, renderer, tmp_path):
-    options = replace(OPTIONS, steps=60, rate=0.01)
+def test_training_lowers_the_loss(folder, renderer, tmp_path, request):
+    merged = request.node.callspec.id == "merged"  # That keeps most of its looks, so there is less to win.
+    steps, rate, last, least = (60, 0.01, 20, 0.25) if merged else (25, 0.02, 5, 0.5)
+    options = replace(OPTIONS, steps=steps, rate=rate)
     run = Run(tmp_path, Lessons(folder), options, renderer)
     gains = [run.advance()["gain"] for _ in range(options.steps)]
-    merged = run.lessons.held_out()[0].around.lost.min() == 1  # they keep most of their looks, whatever is done
-    assert abs(gains[0]) < 1e-6 and sum(gains[-20:]) / 20 > (0.25 if merged else 0.5)
+    assert abs(gains[0]) < 1e-6 and sum(gains[-last:]) / last > least
 
 
 def test_a_resumed_run_goes_the_way_of_an_uninterrupted_one(folder, renderer, tmp_path):
