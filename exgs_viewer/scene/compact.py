@@ -69,7 +69,7 @@ class Fineness:
 
 
 FINENESS = {
-    "high": Fineness(position=0.036, unit=26, thin=4, flat=7.0, turn=6.9, opacity=14, luma=16, chroma=14, harmonics=11),
+    "high": Fineness(position=0.036, unit=26, thin=4, flat=7.0, turn=6.9, opacity=14, luma=16, chroma=14, harmonics=10),
     "default": Fineness(
         position=0.061, unit=16, thin=3, flat=5.9, turn=5.9, opacity=12, luma=15, chroma=13, harmonics=8
     ),

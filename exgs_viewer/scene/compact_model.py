@@ -32,7 +32,7 @@ LEAST_BITS, MOST_BITS = 3, 13
 """Of each rotation number; the turn may have none."""
 THIN_BITS = 6
 """Of the thinnest axis at most: parts of the middle one that are counted."""
-DIMMEST = -6
+DIMMEST = -4
 """Octaves of opacity below which nothing gets coarser any more."""
 HALF_STEPS = np.array([round(2.0 ** (20 - half / 2)) for half in range(33)], np.int64)
 """2^(-half / 2) in units of 2^-20: the steps of opacity and colour."""

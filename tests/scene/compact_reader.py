@@ -173,7 +173,7 @@ def precision(numbers, form):
     t = unit * (2 ** form["thin"] - 1 - numbers["S"]) >> form["thin"]
     x = numbers["o"] * TABLE[opacity_half(numbers, form)]
     v = (x * x >> 20) * 181 >> 7
-    d = unit * (next((k for k in range(0, -6, -1) if v >= 2 ** (20 + k)), -6) - form["dim"])
+    d = unit * (next((k for k in range(0, -4, -1) if v >= 2 ** (20 + k)), -4) - form["dim"])
     flat = form["flat"] + form["flat_slim"] * s + form["flat_thin"] * t + form["flat_size"] * z + form["flat_dim"] * d
     turn = form["turn"] + form["turn_first"] * min(s, unit) + form["turn_slim"] * s
     turn += form["turn_size"] * z + form["turn_dim"] * d
