@@ -133,6 +133,8 @@ class Form:
     """More half octaves of the opacity for each octave of size, ..."""
     colour_size: int = 1
     colour_dim: int = 4
+    harmonics_size: int = 6
+    harmonics_dim: int = 2
     """... and of colours."""
 
     @property
@@ -219,7 +221,7 @@ def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
     values[:, NORMAL_U : ANGLE + 1] = _rotation_numbers(axes, bits)
     values[:, LUMA:] = np.round(_luma(cloud.sh[:, 0].numpy() * SH_C0, COLOUR_LIMIT) / _colour_steps(form, bits))
     higher = cloud.sh[:, 1:].numpy().astype(np.float64)
-    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, bits)[:, None])
+    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, values)[:, None])
     return Numbers(_keys(cloud, form.frame), values, harmonics.reshape(len(cloud), -1).astype(np.int32))
 
 
@@ -233,7 +235,7 @@ def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     scales = np.concatenate([wide, wide[:, 1:] * _thicknesses(form)[values[:, SHORT], None]], axis=1)
     opacities = (values[:, OPACITY] * HALF_OCTAVES[opacity_halves(values, form.numbers)]) ** 2
     colours = _rgb(values[:, LUMA:] * _colour_steps(form, bits)) / SH_C0
-    higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, bits)[:, None])
+    higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, values)[:, None])
     return GaussianCloud(
         means=torch.from_numpy(cell_middles(numbers.keys, np.array(form.frame.origin), form.frame.step)),
         scales=_tensor(scales),
@@ -370,9 +372,12 @@ def _colour_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.stack([_steps(form.luma, bits, 20), chroma, chroma], axis=1)
 
 
-def _harmonic_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
-    chroma = _steps(form.harmonics - 2, bits, 20)
-    return np.stack([_steps(form.harmonics, bits, 20), chroma, chroma], axis=1)
+def _harmonic_steps(form: Form, values: NDArray[np.int32]) -> NDArray[np.float64]:
+    size = (values[:, LONG].astype(np.int64) + 2 * values[:, MIDDLE]) // 2 - form.size
+    dim = form.unit * (demands(values, form.numbers)[:, 0] - form.dim)
+    more = (form.harmonics_size * size + form.harmonics_dim * dim) // (8 * form.unit)
+    luma, chroma = (HALF_OCTAVES[np.clip(base + more, 2, 20)] for base in (form.harmonics, form.harmonics - 2))
+    return np.stack([luma, chroma, chroma], axis=1)
 
 
 def _tensor(numbers: NDArray) -> torch.Tensor:

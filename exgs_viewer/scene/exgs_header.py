@@ -26,7 +26,7 @@ FIXED = struct.Struct("<8sHHIQII4d8h")
 CHUNK = struct.Struct("<4sI")
 TIER = struct.Struct("<IIQQII")
 CRC = struct.Struct("<I")
-FORM = struct.Struct("<23h")
+FORM = struct.Struct("<25h")
 """The numbers of the compact form after frame, in the order of `compact.Form`."""
 MAX_GAUSSIANS = 1 << 28
 MAX_TIERS = 256

@@ -10,7 +10,7 @@ import numpy as np
 FORM = (
     *("smallest", "unit", "width", "thin", "harmonics", "opacity", "luma", "chroma", "size", "dim", "flat", "turn"),
     *("flat_slim", "flat_thin", "flat_size", "flat_dim", "turn_first", "turn_slim", "turn_size", "turn_dim"),
-    *("opacity_size", "colour_size", "colour_dim"),
+    *("opacity_size", "colour_size", "colour_dim", "harmonics_size", "harmonics_dim"),
 )
 TABLE = [round(2 ** (20 - half / 2)) for half in range(33)]
 
@@ -106,7 +106,7 @@ def read_plainly(data: bytes) -> dict[str, np.ndarray]:
     while at < index:
         name, size = struct.unpack_from("<4sI", data, at)
         if name == b"Form":
-            form = dict(zip(FORM, struct.unpack_from("<23h", data, at + 8), strict=True))
+            form = dict(zip(FORM, struct.unpack_from("<25h", data, at + 8), strict=True))
         at += 8 + size
     start, gaussians, kinds = index + 32 * n_tiers + 4, [], {0: [], 1: [], 2: [], 3: []}
     for number in range(n_tiers):
@@ -178,7 +178,8 @@ def precision(numbers, form):
     turn = form["turn"] + form["turn_first"] * min(s, unit) + form["turn_slim"] * s
     turn += form["turn_size"] * z + form["turn_dim"] * d
     a, b = min(max(flat // (8 * unit), 3), 13), min(max(turn // (8 * unit), 0), 13)
-    return a, b, (form["colour_size"] * z + form["colour_dim"] * d) // (8 * unit)
+    e, f = ((form[f"{name}_size"] * z + form[f"{name}_dim"] * d) // (8 * unit) for name in ("colour", "harmonics"))
+    return a, b, e, f
 
 
 def bits_of(number):
@@ -205,7 +206,7 @@ def read_block(coder: Coder, n: int, form) -> list[dict]:
         near = min((a["xo"] + b["xo"]) >> 17, 15)
         mine["o"] = coder.tree2(h // 2 + 1, ("o", h, near), ("o all", h))
         mine["xo"], missed = mine["o"] * table[h], 0
-        flat, turn, e = precision(mine, form)
+        flat, turn, e, _ = precision(mine, form)
         mine["side"] = coder.tree2(6, ("side", a["side"]), ("side all",))
         rest, noise = flat - 3, coder.noise(2 * flat - 6)
         mine["u"] = (mine["side"] >> 3) << rest | noise >> rest
@@ -244,10 +245,10 @@ def rgb(steps, y, co, cg):
 
 def gaussian(numbers, harmonics, form, frame) -> dict[str, list[float]]:
     smallest, unit, thin = form["smallest"], form["unit"], numbers["S"] + 0.5
-    a, b, e = precision(numbers, form)
+    a, b, e, f = precision(numbers, form)
 
-    def step(base, most):
-        return 2 ** (-min(max(base + e, 2), most) / 2)
+    def step(half):
+        return 2 ** (-min(max(half, 2), 20) / 2)
 
     def coordinate(cell, origin):
         k = cell - 2**20 if cell >= 2**20 else 2**20 - 1 - cell
@@ -262,9 +263,9 @@ def gaussian(numbers, harmonics, form, frame) -> dict[str, list[float]]:
     x, y, z = x / length, y / length, z / length
     turn = (numbers["r"] + 0.5) / 2**b * math.pi / 2
     q, (cos, sin) = np.array([1 + z, -y, x]) / math.sqrt(2 + 2 * z), (math.cos(turn), math.sin(turn))
-    chroma = step(form["chroma"], 20)
-    constant = rgb((step(form["luma"], 20), chroma), numbers[0], numbers[1], numbers[2])
-    steps = (step(form["harmonics"], 20), step(form["harmonics"] - 2, 20))
+    chroma = step(form["chroma"] + e)
+    constant = rgb((step(form["luma"] + e), chroma), numbers[0], numbers[1], numbers[2])
+    steps = (step(form["harmonics"] + f), step(form["harmonics"] - 2 + f))
     long, middle = (2 ** ((part + smallest) / unit) for part in (numbers["L"], 2 * numbers["M"]))
     short = middle * (thin if numbers["S"] else thin / 2) / 2 ** form["thin"]
     return {
