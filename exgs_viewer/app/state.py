@@ -120,6 +120,8 @@ class Reduced:
     """What it was made for."""
     cloud: GaussianCloud
     """What is to be encoded."""
+    settings: CompressionSettings
+    """How that is to be encoded: `compression`, with what the scene itself decides."""
     shown: GaussianCloud
     """The same as whoever opens the file sees it; while a slider moves, before rounding."""
     stage: str

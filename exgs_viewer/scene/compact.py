@@ -169,7 +169,10 @@ class Numbers:
 
 
 def fineness_for(settings: CompressionSettings) -> Fineness:
-    """How finely files of `settings` round. Without a fixed quality, retention says how much precision deserves."""
+    """How finely files of `settings` round. Without a fixed quality, retention says how much precision deserves.
+
+    An octave coarser is a step twice as large in everything.
+    """
     if settings.quality != "auto":
         return FINENESS[settings.quality]
     share = min(max(1 - math.log(settings.keep) / math.log(SPARSE), 0.0), 1.0)
@@ -177,6 +180,11 @@ def fineness_for(settings: CompressionSettings) -> Fineness:
     mixed = {name: (1 - share) * small[name] + share * default[name] for name in small}
     for name in ("position", "unit"):
         mixed[name] = small[name] ** (1 - share) * default[name] ** share
+    coarser = (1 - share) * settings.coarser
+    mixed["position"] *= 2**coarser
+    mixed["unit"] = max(mixed["unit"] / 2**coarser, 2)
+    for name, steps in {"flat": 1, "turn": 1, "opacity": 2, "luma": 2, "chroma": 2, "harmonics": 2}.items():
+        mixed[name] -= steps * coarser
     return Fineness(**{name: round(mixed[name]) if isinstance(small[name], int) else mixed[name] for name in small})
 
 

@@ -136,6 +136,42 @@ def test_the_fewer_gaussians_are_kept_the_less_precision_each_gets():
     assert compact.fineness_for(fixed) == compact.FINENESS["high"]
 
 
+def test_an_octave_coarser_is_twice_the_step_of_everything():
+    settings = CompressionSettings(keep=0.1)
+    usual, coarser = compact.fineness_for(settings), compact.fineness_for(replace(settings, coarser=1.0))
+    assert coarser.position == 2 * usual.position and coarser.unit == round(usual.unit / 2)
+    assert (coarser.flat, coarser.turn) == (usual.flat - 1, usual.turn - 1)
+    for name in ("opacity", "luma", "chroma", "harmonics"):
+        assert getattr(coarser, name) == getattr(usual, name) - 2, name
+
+
+def test_how_much_coarser_fades_until_everything_is_kept():
+    def added(keep):
+        settings = CompressionSettings(keep=keep)
+        both = [compact.fineness_for(replace(settings, coarser=octaves)).position for octaves in (0.0, 1.0)]
+        return math.log2(both[1] / both[0])
+
+    found = [added(keep) for keep in (0.05, compact.SPARSE, 0.4, 0.6, 0.9, 1.0)]
+    assert found[:2] == [1, 1] and found == sorted(found, reverse=True) and found[-1] == 0
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_only_where_the_quality_is_auto_can_it_be_coarser(quality):
+    settings = CompressionSettings(quality=quality)
+    assert compact.fineness_for(replace(settings, coarser=1.0)) == compact.fineness_for(settings)
+
+
+@pytest.mark.parametrize("coarser", [-2.0, 1.5, 3.0])
+@pytest.mark.parametrize("count", [1, 300])
+def test_files_hold_what_they_show_however_coarse_they_are(coarser, count):
+    cloud, chosen = random_cloud(count, sh_degree=1), CompressionSettings(keep=0.1, coarser=coarser)
+    found, _ = exgs.decode(exgs.encode(cloud, settings=chosen), "x")
+    meant = exgs.stored(cloud, chosen)
+    for name in ("means", "scales", "opacities", "sh"):
+        one, other = (getattr(each, name).reshape(count, -1).sort(0).values for each in (found, meant))
+        assert torch.allclose(one, other, rtol=1e-6, atol=1e-6), name
+
+
 def test_it_takes_a_third_of_the_papers_bytes_and_float16_less_than_the_paper():
     cloud = random_cloud(20_000, sh_degree=0)
     sizes = {codec: len(exgs.encode(cloud, settings=CompressionSettings(codec=codec))) for codec in CODECS}
