@@ -1,8 +1,8 @@
 """The whole way on one page: what the command line, the window's workers and the tests all call.
 
-A scene is prepared once (`prepare`: what its views see, and the tree of merges). Then any retention is a quick cut
-through it (`fold`, for a moving slider), which `polish` improves stage by stage when there is time. `compress` does it
-all. The paper's way, dropping instead of merging, is `judge`, `rank` and `cut`.
+A scene is prepared once (`prepare`: what its views see, the tree of merges, how coarsely to round). Then any retention
+is a quick cut through that tree (`fold`, for a moving slider), which `polish` improves stage by stage where there is
+time. `compress` does it all. The paper's way, dropping instead of merging, is `judge`, `rank` and `cut`.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ def compress(
     report: Report = quiet,
     known: Pictures | None = None,
 ) -> Stage:
-    """The scene as round(N * keep) Gaussians, the most visible first; `known` are its `pictures`, where they exist."""
+    """The scene as round(N * keep) Gaussians, the most visible first: the last stage of all.
+
+    `known` are its `pictures`, where they exist.
+    """
     if settings.reduction == "prune":
         seen = cached_measure(cloud, renderer, cameras, report)
         order = rank(cloud, score(cloud, seen, settings.score), settings.voxel_size)  # [N]
@@ -166,7 +169,7 @@ def amplify(
 
 
 def prepare(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> Prepared:
-    """Look at a scene from `cameras` and build its tree of merges; both are remembered for the next time."""
+    """Look at a scene from `cameras`, build its tree of merges, find its gap; all is remembered for the next time."""
     seen = cached_measure(cloud, renderer, cameras, _part(report, 0.0, 0.6))
     return prepare_again(cloud, Looked(tuple(cameras), seen), renderer, _part(report, 0.6, 0.4))
 

@@ -72,8 +72,7 @@ class CompressionSettings:
     quality: Literal["auto", "high", "default", "small"] = "auto"
     """How finely the compact codec rounds; auto goes from small at 30 % of the Gaussians to default at all of them."""
     coarser: Annotated[float, Range(-2.0, 3.0, "octaves", zero="auto")] = 0.0
-    """Octaves by which quality `auto` rounds more coarsely than usual; auto asks the scene's own pictures when merging.
-    """
+    """Octaves by which `auto` rounds more coarsely than usual; auto asks the scene's own pictures when merging."""
     calibrate: bool = True
     """Correct merged opacities until each group is as visible as its members were."""
     colors: Literal["kept", "full", "off"] = "kept"

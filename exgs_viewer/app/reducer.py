@@ -18,7 +18,7 @@ from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify, Submit, syn
 from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.compress.polish import Exam
 from exgs_viewer.compress.pruning import Pruning
-from exgs_viewer.pipeline import Prepared, Stage, settled
+from exgs_viewer.pipeline import Prepared, settled
 from exgs_viewer.render import Renderer
 from exgs_viewer.settings import CompressionSettings, Report
 
@@ -218,7 +218,7 @@ class Reducer:
     def _fold(self, wish: _Wish, stale: Callable[[], bool]) -> Reduced:
         if isinstance(wish.source, Ranked):
             first = next(self._stages.amplify(self._pruning_of(wish.source), wish.compression, None, None))
-            return _reduced(wish.compression, first)
+            return Reduced.of(first, wish.compression)
         folded = self._stages.fold(wish.source, wish.compression)
         return Reduced(wish.compression, folded, settled(wish.source, wish.compression), folded, "merged")
 
@@ -231,7 +231,7 @@ class Reducer:
         else:
             found = stages.polish(source, compression, renderer, pictures, report)
         for stage in found:
-            reduced = _reduced(compression, stage)
+            reduced = Reduced.of(stage, compression)
             self._hand_over(source, reduced)
         reduced = replace(reduced, final=True)
         self._hand_over(source, reduced)
@@ -273,7 +273,3 @@ class Reducer:
         synchronise()
         self._arrived.append((source, reduced))
         self._notify()
-
-
-def _reduced(compression: CompressionSettings, stage: Stage) -> Reduced:
-    return Reduced(compression, stage.cloud, stage.settings, stage.shown, stage.name)

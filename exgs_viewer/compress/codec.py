@@ -46,11 +46,13 @@ PLAIN = 1 << 14
 ANCHORS = (0.1, 0.03, 0.2, 0.05, 0.01, 0.07, 0.14, 0.02, 0.35, 0.6, 0.8, 1.0)
 """Shares that are encoded in the background, the most likely ones first."""
 WORTH = 0.1
-"""Share of the cloud that tells what precision is worth, at these steps."""
+"""Share of the cloud that tells what precision is worth."""
 OCTAVES = (COARSEST, 0.75, 0.0, FINEST)
+"""How much coarser it is rounded for that."""
 WORDS = "Estimating sizes"
 
 Worth = tuple[tuple[float, ...], tuple[float, ...]]
+"""Bytes of precision (Fineness.bits) and what these take of a file, both rising."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ class SizeModel:
     gap: float | None = None
     """dB that the scene leaves for rounding (compress/rounding.py); None as long as that is not known."""
     worth: Worth = ((-1.0, 1.0), (-1.0, 1.0))
-    """What bytes of precision that the gap gives a Gaussian, rising, add to the file: less than one each, and the less
-    the coarser it is."""
+    """What each Gaussian's bytes of precision take where the gap gives or takes some: the coarser, the less."""
 
     def bytes(self, count: int, sh_degree: int = 0, amplification: float = 1.0) -> int:
         """Size of a file with the first `count` Gaussians and SH up to `sh_degree` (or as far as the cloud has it)."""
