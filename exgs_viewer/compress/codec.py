@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exgs_viewer.compress.rounding import COARSEST, FINEST, left_open, settled
+from exgs_viewer.compress.rounding import COARSEST, FINEST, UNMOVED, left_open, settled
 from exgs_viewer.scene import compact, exgs, paper
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.scene.compact_blocks import BLOCK, pack_tiers
@@ -47,7 +47,7 @@ ANCHORS = (0.1, 0.03, 0.2, 0.05, 0.01, 0.07, 0.14, 0.02, 0.35, 0.6, 0.8, 1.0)
 """Shares that are encoded in the background, the most likely ones first."""
 WORTH = 0.1
 """Share of the cloud that tells what precision is worth."""
-OCTAVES = (COARSEST, 0.75, 0.0, FINEST)
+OCTAVES = (COARSEST, 0.75, UNMOVED, FINEST)
 """How much coarser it is rounded for that."""
 WORDS = "Estimating sizes"
 
@@ -102,8 +102,11 @@ class SizeModel:
         """Bytes per Gaussian that go into precision."""
         if self.rounding is None:
             return 0.0
-        usual = _precision(count, *self.rounding)
-        return usual + float(np.interp(_precision(count, *self.rounding, self.gap) - usual, *self.worth))
+        total, settings = self.rounding
+        if self.gap is None or not left_open(settings):
+            return _precision(count, total, settings)
+        middle = _precision(count, total, _unmoved(settings))
+        return middle + float(np.interp(_precision(count, total, settings, self.gap) - middle, *self.worth))
 
     def _sampled(self, count: int, sh_degree: int) -> float:
         return HEADER + count * sum(_interpolated(count, self.counts, rates) for rates in self.rates[: sh_degree + 1])
@@ -127,14 +130,15 @@ def size_model(
         if settings.codec == "float16":
             sampled.append(_rates(ranked, frame, order[order < count], share))
         elif settings.codec == "compact":
-            sampled.append(_compact_rates(ranked, order[order < count], settings))
+            sampled.append(_compact_rates(ranked, order[order < count], _unmoved(settings)))
         else:
             sampled.append(_paper_rates(ranked.take(slice(0, count))))
     if settings.codec != "compact":
         return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)))
     total = len(ranked)
     sampled = [
-        (base - _precision(count, total, settings), *more) for count, (base, *more) in zip(counts, sampled, strict=True)
+        (base - _precision(count, total, _unmoved(settings)), *more)
+        for count, (base, *more) in zip(counts, sampled, strict=True)
     ]
     model = SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)), octave=3 / 8, rounding=(total, settings))
     report(len(counts) / (len(counts) + 1), WORDS)
@@ -169,13 +173,18 @@ def _precision(count: int, total: int, settings: CompressionSettings, gap: float
     return compact.fineness_for(settled(replace(settings, keep=count / total), gap)).bits / 8
 
 
+def _unmoved(settings: CompressionSettings) -> CompressionSettings:
+    """The settings as a scene would have them whose gap is as it should be, where they are left to the scene."""
+    return replace(settings, coarser=UNMOVED) if left_open(settings) else settings
+
+
 def _worth(ranked: GaussianCloud, order: NDArray[np.int64], settings: CompressionSettings) -> Worth:
     """SizeModel.worth, told from Gaussians that are rounded in several ways."""
     count, flat = max(1, round(WORTH * len(ranked))), ranked.with_sh_degree(0)
     ways = [replace(settings, coarser=octaves) for octaves in OCTAVES]
     precise = [_precision(count, len(ranked), way) for way in ways]
     coded = [_compact_rates(flat, order[order < count], way)[0] for way in ways]
-    usual = OCTAVES.index(0.0)
+    usual = OCTAVES.index(UNMOVED)
     return tuple(each - precise[usual] for each in precise), tuple(each - coded[usual] for each in coded)
 
 

@@ -1,9 +1,9 @@
 """How coarsely a scene's numbers are rounded: its own pictures say how much of the error merging has made already.
 
-Finer numbers and further Gaussians bring the same for a byte where rounding errs 7.5 to 8.5 dB less than merging does.
-With the numbers of compact.FINENESS alone it errs 7 dB less in one scene and 14 in another, whose file then is a fifth
-larger than need be. So the gap between the two errors is measured once for each scene, on a bare cut through its tree.
-The constants were found on scenes that nothing is measured on: flowers, playbot and the demo.
+Finer numbers and further Gaussians bring the same for a byte where rounding errs some 6 dB less than merging does.
+With the numbers of compact.FINENESS alone it errs 7 dB less in one scene and 14 in another, whose file then is a
+quarter larger than need be. So the gap between the two errors is measured once for each scene, on a bare cut through
+its tree. The constants were found on scenes that nothing is measured on: flowers, playbot and the demo.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ VIEWS = 6
 """Scoring views that it is measured from."""
 LEAST = 10
 """Gaussians of that cut below which nothing is measured."""
-RIGHT = 11.5
+RIGHT = 10.0
 """dB of a gap that is as it should be: polishing takes about 3.5 dB off the error of merging later."""
 OCTAVE = 5.2
 """dB by which an octave of coarser rounding errs more."""
-DOUBLING = 2.2
+DOUBLING = 2.0
 """dB that the gap loses with every doubling of the retention, since merging errs less."""
-FINEST, COARSEST = -0.5, 1.5
+FINEST, COARSEST = -1.0, 1.5
 """Octaves between which rounding follows the scene."""
+UNMOVED = 0.01
+"""Octaves of a scene whose gap is as it should be: 0 would say that nobody has asked."""
 CACHE_FILES = 64
 """Scenes whose gaps are remembered: 160 bytes each."""
 VERSION = "gap-1"
@@ -97,4 +99,4 @@ def settled(settings: CompressionSettings, gap: float | None) -> CompressionSett
     """The settings with `coarser` filled in where that is left to the scene and its gap is known."""
     if gap is None or not left_open(settings):
         return settings
-    return replace(settings, coarser=octaves(gap, settings.keep))
+    return replace(settings, coarser=octaves(gap, settings.keep) or UNMOVED)

@@ -78,8 +78,9 @@ FINENESS = {
 """`high` and `default` are balanced for the least error against what is encoded. `small` is balanced for the best
 picture at equal bytes where most Gaussians are gone: what these bytes bring as more Gaussians outweighs all but colour.
 Searched for on scenes that nothing is measured on (flowers, playbot, the demo), as are the slopes of Form."""
-SPARSE = 0.3
-"""Retention up to which auto rounds as `small` does; from there to all of the Gaussians it nears `default`."""
+SPARSE, ASKED = 0.3, 0.6
+"""Retentions up to which auto rounds as `small` does, where nobody has asked the scene and where it said how much
+coarser; from there to all of the Gaussians it nears `default`."""
 WIDEST = 10
 """Bits of the longest axis: at 12 parts an octave that spans a factor of 2^85, at 64 still 2^16."""
 TYPICAL = 1 << 16
@@ -171,11 +172,12 @@ class Numbers:
 def fineness_for(settings: CompressionSettings) -> Fineness:
     """How finely files of `settings` round. Without a fixed quality, retention says how much precision deserves.
 
-    An octave coarser is a step twice as large in everything.
+    An octave coarser is a step twice as large in everything but luma, where the eye sees it first.
     """
     if settings.quality != "auto":
         return FINENESS[settings.quality]
-    share = min(max(1 - math.log(settings.keep) / math.log(SPARSE), 0.0), 1.0)
+    sparse = ASKED if settings.coarser else SPARSE
+    share = min(max(1 - math.log(settings.keep) / math.log(sparse), 0.0), 1.0)
     small, default = asdict(FINENESS["small"]), asdict(FINENESS["default"])
     mixed = {name: (1 - share) * small[name] + share * default[name] for name in small}
     for name in ("position", "unit"):
@@ -183,7 +185,7 @@ def fineness_for(settings: CompressionSettings) -> Fineness:
     coarser = (1 - share) * settings.coarser
     mixed["position"] *= 2**coarser
     mixed["unit"] = max(mixed["unit"] / 2**coarser, 2)
-    for name, steps in {"flat": 1, "turn": 1, "opacity": 2, "luma": 2, "chroma": 2, "harmonics": 2}.items():
+    for name, steps in {"flat": 1, "turn": 1, "opacity": 2, "luma": 1.5, "chroma": 2, "harmonics": 2}.items():
         mixed[name] -= steps * coarser
     return Fineness(**{name: round(mixed[name]) if isinstance(small[name], int) else mixed[name] for name in small})
 
