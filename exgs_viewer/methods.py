@@ -110,21 +110,21 @@ def find(name: str) -> Method:
 
 
 def _ours(settings: CompressionSettings, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
-    settings = replace(settings, keep=keep)
-    return _coded(_reduced(settings, subject), settings)
+    last = _reduced(replace(settings, keep=keep), subject)
+    return _coded(last.cloud, last.settings)
 
 
 def _uncoded(settings: CompressionSettings, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
     """The same without the file: what coding costs, apart from what reduction costs."""
-    cloud = _reduced(replace(settings, keep=keep), subject)
+    cloud = _reduced(replace(settings, keep=keep), subject).cloud
     return cloud, cloud.ply_bytes
 
 
-def _reduced(settings: CompressionSettings, subject: Subject) -> GaussianCloud:
+def _reduced(settings: CompressionSettings, subject: Subject) -> pipeline.Stage:
     if settings.reduction == "prune":
         return pipeline.compress(subject.cloud, settings, subject.renderer, subject.views, subject.report)
     *_, last = pipeline.polish(subject.prepared, settings, subject.renderer, report=subject.report)
-    return last.cloud
+    return last
 
 
 def _pruned(kind: Score, subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
@@ -171,7 +171,7 @@ def _coded(cloud: GaussianCloud, settings: CompressionSettings) -> tuple[Gaussia
 def _best_constant(subject: Subject, keep: float) -> tuple[GaussianCloud, int]:
     """Paper's selection, all of it enlarged by the one of FACTORS that is best in the scoring views."""
     exam = take_exam(subject.cloud, subject.views, 0, subject.renderer)
-    clouds = [_reduced(replace(_PLAIN, keep=keep, amplification=factor), subject) for factor in FACTORS]
+    clouds = [_reduced(replace(_PLAIN, keep=keep, amplification=factor), subject).cloud for factor in FACTORS]
     return _coded(max(clouds, key=lambda cloud: quality(cloud, subject.renderer, exam)), _PLAIN)
 
 

@@ -1,8 +1,8 @@
 """The whole way on one page: what the command line, the window's workers and the tests all call.
 
-A scene is prepared once (`prepare`: what its views see, and the tree of merges). Then any retention is a quick cut
-through it (`fold`, for a moving slider), which `polish` improves stage by stage when there is time. `compress` does it
-all. The paper's way, dropping instead of merging, is `judge`, `rank` and `cut`.
+A scene is prepared once (`prepare`: what its views see, the tree of merges, how coarsely to round). Then any retention
+is a quick cut through that tree (`fold`, for a moving slider), which `polish` improves stage by stage where there is
+time. `compress` does it all. The paper's way, dropping instead of merging, is `judge`, `rank` and `cut`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 from torch import Tensor
 
 from exgs_viewer.compress import fold as folding
-from exgs_viewer.compress import groups
+from exgs_viewer.compress import groups, rounding
 from exgs_viewer.compress.amplify import MERGED, find_amplifier
 from exgs_viewer.compress.fold import Folded, Members
 from exgs_viewer.compress.guard import JUDGES, TIE, Pictures, marks, take_exam, take_pictures
@@ -78,6 +78,8 @@ class Prepared:
     members: Members
     extent: float
     """Size of the scene, world units."""
+    gap: float | None = None
+    """dB by which rounding errs less than merging does (compress/rounding.py); None where that cannot be told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +90,8 @@ class Stage:
     """What was done to it last."""
     cloud: GaussianCloud
     """What is to be encoded."""
+    settings: CompressionSettings
+    """How that is to be encoded: `settled`."""
     shown: GaussianCloud
     """The same as whoever opens the file sees it, each number rounded."""
     psnr: float
@@ -101,19 +105,23 @@ def compress(
     cameras: Sequence[Camera],
     report: Report = quiet,
     known: Pictures | None = None,
-) -> GaussianCloud:
-    """The scene as round(N * keep) Gaussians, the most visible first; `known` are its `pictures`, where they exist."""
+) -> Stage:
+    """The scene as round(N * keep) Gaussians, the most visible first: the last stage of all.
+
+    `known` are its `pictures`, where they exist.
+    """
     if settings.reduction == "prune":
         seen = cached_measure(cloud, renderer, cameras, report)
         order = rank(cloud, score(cloud, seen, settings.score), settings.voxel_size)  # [N]
         if settings.amplify == "constant":
-            return cut(cloud.take(order.to(cloud.device)), settings)
+            kept = cut(cloud.take(order.to(cloud.device)), settings)
+            return Stage("pruned", kept, settings, stored(kept, settings), math.nan)
         report(0.9, "Amplifying what is kept")
         *_, last = amplify(Pruning.of(cloud, seen, cameras, order), settings, renderer)
-        return last.cloud
+        return last
     prepared = prepare(cloud, renderer, cameras, _part(report, 0.0, 0.5))
     *_, last = polish(prepared, settings, renderer, known, _part(report, 0.5, 0.5))
-    return last.cloud
+    return last
 
 
 def judge(cloud: GaussianCloud, up: Vector, renderer: Renderer, report: Report = quiet) -> Tensor:
@@ -155,28 +163,39 @@ def amplify(
     """What pruning keeps, grown as the network answers; then as much of that as is good for it. `known` is `exam`."""
     pruned = prune(pruning, settings)
     cloud = pruned.cloud()
-    yield Stage("amplified", cloud, cloud, math.nan)
+    yield Stage("amplified", cloud, settings, cloud, math.nan)
     cloud, psnr = guarded(pruned, renderer, known or exam(pruning, settings, renderer))
-    yield Stage("amplified", cloud, stored(cloud, settings), psnr)
+    yield Stage("amplified", cloud, settings, stored(cloud, settings), psnr)
 
 
 def prepare(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> Prepared:
-    """Look at a scene from `cameras` and build its tree of merges; both are remembered for the next time."""
+    """Look at a scene from `cameras`, build its tree of merges, find its gap; all is remembered for the next time."""
     seen = cached_measure(cloud, renderer, cameras, _part(report, 0.0, 0.6))
-    tree = cached_tree(cloud, seen, cameras, _part(report, 0.6, 0.4))
-    return Prepared(cloud, tuple(cameras), seen, tree, Members.of(cloud, seen), extent(cloud))
+    return prepare_again(cloud, Looked(tuple(cameras), seen), renderer, _part(report, 0.6, 0.4))
 
 
-def prepare_again(cloud: GaussianCloud, looked: Looked, report: Report = quiet) -> Prepared:
+def prepare_again(cloud: GaussianCloud, looked: Looked, renderer: Renderer, report: Report = quiet) -> Prepared:
     """The same for a scene that was looked at, and rearranged since: its tree is found under the scene as it was."""
+    cameras, seen, before, growing = looked.cameras, looked.seen, cloud, _part(report, 0.0, 0.9)
     if looked.order is None:
-        tree = cached_tree(cloud, looked.seen, looked.cameras, report)
+        tree = cached_tree(cloud, seen, cameras, growing)
     else:
         back = looked.order.argsort()
         # The constant colour is all that a tree wants to know, and saves the memory of a second scene.
         before = cloud.with_sh_degree(0).take(back.to(cloud.device))
-        tree = cached_tree(before, _taken(looked.seen, back.cpu()), looked.cameras, report).moved(back.cpu().numpy())
-    return Prepared(cloud, looked.cameras, looked.seen, tree, Members.of(cloud, looked.seen), extent(cloud))
+        tree = cached_tree(before, _taken(seen, back.cpu()), cameras, growing).moved(back.cpu().numpy())
+    prepared = Prepared(cloud, cameras, seen, tree, Members.of(cloud, seen), extent(cloud))
+
+    def measure() -> float | None:
+        folded = fold(prepared, rounding.MEASURED).cloud
+        return rounding.gap(cloud, folded, cameras, renderer, _part(report, 0.9, 0.1))
+
+    return replace(prepared, gap=rounding.cached_gap(before, cameras, measure))
+
+
+def settled(prepared: Prepared, settings: CompressionSettings) -> CompressionSettings:
+    """How what merging makes of a scene is to be encoded: the scene says how coarsely, where the settings leave it."""
+    return rounding.settled(settings, prepared.gap)
 
 
 def fold(prepared: Prepared, settings: CompressionSettings) -> Folded:
@@ -218,8 +237,8 @@ def polish(
     Better means nearer to the uncut scene, once stored, in views that nothing was fitted to; solved colours of a
     merged cloud need only be as good there. `known` are its `pictures`, where the caller has kept them.
     """
-    folded = fold(prepared, settings)
-    best = Stage("merged", folded.cloud, stored(folded.cloud, settings), math.nan)
+    settings, folded = settled(prepared, settings), fold(prepared, settings)
+    best = Stage("merged", folded.cloud, settings, stored(folded.cloud, settings), math.nan)
     steps = _steps(prepared, settings, folded)
     if not steps or len(best.cloud) == len(prepared.cloud):
         yield best
@@ -235,7 +254,7 @@ def polish(
         found = marks(shown, renderer, known.exam, best_marks)
         least = best.psnr - (TIE if name == "recoloured" and best.name in FOLDED else 0)
         if len(found) == len(best_marks) and fmean(found) > least:
-            best, best_marks = Stage(name, cloud, shown, fmean(found)), found
+            best, best_marks = Stage(name, cloud, settings, shown, fmean(found)), found
             yield best
 
 

@@ -70,7 +70,9 @@ class CompressionSettings:
     codec: Literal["compact", "float16", "paper"] = "compact"
     """How an .exgs stores numbers: compact rounds what the eye misses, float16 is lossless, paper is as published."""
     quality: Literal["auto", "high", "default", "small"] = "auto"
-    """How finely the compact codec rounds; auto goes from small at 30 % of the Gaussians to default at all of them."""
+    """How finely the compact codec rounds; auto goes from small where few are kept to default where all are."""
+    coarser: Annotated[float, Range(-2.0, 3.0, "octaves", zero="auto")] = 0.0
+    """Octaves by which `auto` rounds more coarsely than usual; auto asks the scene's own pictures when merging."""
     calibrate: bool = True
     """Correct merged opacities until each group is as visible as its members were."""
     colors: Literal["kept", "full", "off"] = "kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from PIL import Image
 
 from exgs_viewer import cli, doctor, terminal
 from exgs_viewer.commands import measure
-from exgs_viewer.scene import open_scene, ply
+from exgs_viewer.pipeline import Stage
+from exgs_viewer.scene import exgs, open_scene, ply
 from exgs_viewer.scene.camera import look_at, write_cameras
 from exgs_viewer.settings import (
     PRESETS,
@@ -220,6 +222,23 @@ def test_the_voxel_size_may_be_auto(capsys, tmp_path, scene, flag, same):
     assert (plain == flagged) == same
 
 
+@pytest.mark.parametrize(("flag", "coarser"), [([], None), (["--coarser", "auto"], None), (["--coarser=-0.7"], -0.7)])
+def test_the_file_says_how_coarsely_it_was_rounded(capsys, tmp_path, scene, flag, coarser):
+    out = tmp_path / "small.exgs"
+    answer = told(capsys, "compress", scene, "-o", out, "--keep", "0.03", *flag)
+    found = open_scene(out)
+    settings = CompressionSettings(**found.meta["compression"])
+    assert settings.coarser == coarser if coarser else settings.coarser > 0.1
+    # Nothing is left open: these settings make the same file again.
+    again = exgs.encode(found.cloud, found.meta, settings=settings)
+    assert answer["bytes_out"] == out.stat().st_size == pytest.approx(len(again), rel=0.02)
+
+
+def test_a_coarseness_out_of_bounds_is_told(capsys, tmp_path, scene):
+    error = mistake(capsys, "compress", scene, "-o", tmp_path / "x.exgs", "--coarser", "4")
+    assert error == "exgs: --coarser 4: must lie between -2 and 3.\n"
+
+
 @pytest.mark.parametrize("keep", ["0", "1.01", "-3", "nan"])
 def test_a_share_out_of_bounds_is_told(capsys, tmp_path, scene, keep):
     error = mistake(capsys, "compress", scene, "-o", tmp_path / "x.exgs", f"--keep={keep}")
@@ -231,7 +250,8 @@ def test_a_compression_that_fails_leaves_the_old_file(capsys, tmp_path, scene, m
     out = tmp_path / "small.exgs"
     out.write_bytes(b"precious")
     monkeypatch.setattr("exgs_viewer.settings.os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left")))
-    monkeypatch.setattr("exgs_viewer.pipeline.compress", lambda cloud, *_: cloud)
+    kept = lambda cloud, settings, *_: Stage("merged", cloud, settings, cloud, math.nan)  # noqa: E731
+    monkeypatch.setattr("exgs_viewer.pipeline.compress", kept)
     assert "No space left" in mistake(capsys, "compress", scene, "-o", out)
     assert out.read_bytes() == b"precious"
 

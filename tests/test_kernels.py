@@ -34,7 +34,7 @@ for degree in (0, 3):
     cameras = scoring_views(cloud, kernels.UP)[:4]
     for settings in PRESETS.values():
         small = pipeline.compress(cloud, settings, renderer, cameras)
-        again, _ = exgs.decode(exgs.encode(small, settings=settings), "x")
+        again, _ = exgs.decode(exgs.encode(small.cloud, settings=small.settings), "x")
         renderer.render(again, cameras[0], (96, 64), RenderSettings())
 assert len(before) > 40, len(before)
 print(sorted(name for name, _ in compiled() - before))

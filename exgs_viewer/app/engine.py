@@ -195,7 +195,7 @@ class Engine:
         if self.ready:
             self._rank_again(view.compression)
             self._sizes.estimate(view.compression)
-            self._reducer.follow(self._ranked, view.compression)
+            self._reducer.follow(self._ranked, view.compression, self._renderer)
             if self._still.of_picture >= SETTLE:
                 self._reducer.improve(view.compression, self._renderer)
                 if view.restoring and view.restore.restorer == SceneRestorer.name:

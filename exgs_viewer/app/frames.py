@@ -100,7 +100,7 @@ def picture_key(request: FrameRequest, side: Side, size: Size | None = None, sha
 
 def drawn_settings(compression: CompressionSettings) -> CompressionSettings:
     """`compression` without the voxel size, which has done its work in the ranking already, and how it is stored."""
-    return replace(compression, codec="compact", quality="auto", voxel_size=0.0)
+    return replace(compression, codec="compact", quality="auto", coarser=0.0, voxel_size=0.0)
 
 
 class Frames:

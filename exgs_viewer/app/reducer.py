@@ -18,7 +18,7 @@ from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify, Submit, syn
 from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.compress.polish import Exam
 from exgs_viewer.compress.pruning import Pruning
-from exgs_viewer.pipeline import Prepared
+from exgs_viewer.pipeline import Prepared, settled
 from exgs_viewer.render import Renderer
 from exgs_viewer.settings import CompressionSettings, Report
 
@@ -99,11 +99,12 @@ class Reducer:
         have = self.exact(compression)
         return have is None or not have.final
 
-    def follow(self, ranked: Ranked, compression: CompressionSettings) -> None:
+    def follow(self, ranked: Ranked, compression: CompressionSettings, renderer: Renderer) -> None:
         """Have the scene cut as the slider says, as soon as there is a tree to cut, or amplified."""
         if not takes_time(compression) or compression in self._given_up:
             return
-        source = self._tree_of(ranked) if compression.reduction == "merge" else self._pruned_from(ranked, compression)
+        merging = compression.reduction == "merge"
+        source = self._tree_of(ranked, renderer) if merging else self._pruned_from(ranked, compression)
         if source is None:
             return
         if source is not self._source:
@@ -113,21 +114,21 @@ class Reducer:
             self._asked = compression
             self._folding.submit(_Wish(source, compression))
 
-    def _tree_of(self, ranked: Ranked) -> Prepared | None:
+    def _tree_of(self, ranked: Ranked, renderer: Renderer) -> Prepared | None:
         if self._prepared is not None and self._cloud is ranked.cloud:
             return self._prepared
-        self._have_tree(ranked)
+        self._have_tree(ranked, renderer)
         return None
 
     def _pruned_from(self, ranked: Ranked, compression: CompressionSettings) -> Ranked | None:
         """The ranking, once it is the one that is wanted."""
         return ranked if ranked.looked is not None and ranked.fits(compression) else None
 
-    def _have_tree(self, ranked: Ranked) -> None:
+    def _have_tree(self, ranked: Ranked, renderer: Renderer) -> None:
         if self._growing is ranked.cloud or ranked.looked is None:
             return
         self._growing, prepare = ranked.cloud, self._stages.prepare
-        self._submit("tree", lambda report: Treed(ranked, prepare(ranked.cloud, ranked.looked, report)))
+        self._submit("tree", lambda report: Treed(ranked, prepare(ranked.cloud, ranked.looked, renderer, report)))
 
     def improve(self, compression: CompressionSettings, renderer: Renderer) -> None:
         """Once the sliders rest: polish what there is."""
@@ -217,9 +218,9 @@ class Reducer:
     def _fold(self, wish: _Wish, stale: Callable[[], bool]) -> Reduced:
         if isinstance(wish.source, Ranked):
             first = next(self._stages.amplify(self._pruning_of(wish.source), wish.compression, None, None))
-            return Reduced(wish.compression, first.cloud, first.shown, first.name)
+            return Reduced.of(first, wish.compression)
         folded = self._stages.fold(wish.source, wish.compression)
-        return Reduced(wish.compression, folded, folded, "merged")
+        return Reduced(wish.compression, folded, settled(wish.source, wish.compression), folded, "merged")
 
     def _polish(self, source: Source, compression: CompressionSettings, renderer: Renderer, report: Report) -> Reduced:
         """Every stage is handed over as it arrives; the last one is final."""
@@ -230,7 +231,7 @@ class Reducer:
         else:
             found = stages.polish(source, compression, renderer, pictures, report)
         for stage in found:
-            reduced = Reduced(compression, stage.cloud, stage.shown, stage.name)
+            reduced = Reduced.of(stage, compression)
             self._hand_over(source, reduced)
         reduced = replace(reduced, final=True)
         self._hand_over(source, reduced)

@@ -8,12 +8,12 @@ from exgs_viewer.app.work import Modelled, Sized
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.settings import CompressionSettings
 
-Coding = tuple[str, str, str]
+Coding = tuple[str, str, float, str]
 
 
 def coding_of(compression: CompressionSettings) -> Coding:
     """What the curve of bytes over retention depends on."""
-    return compression.codec, compression.quality, compression.reduction
+    return compression.codec, compression.quality, compression.coarser, compression.reduction
 
 
 class Sizes:

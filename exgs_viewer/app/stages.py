@@ -28,6 +28,7 @@ class SizeModel(Protocol):
 
     def bytes(self, count: int, sh_degree: int) -> int: ...
     def learned(self, count: int, sh_degree: int, size: int) -> SizeModel: ...
+    def settled(self, gap: float | None) -> SizeModel: ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Stages:
     """A cloud sorted by its significance [N]."""
     rank: Callable[[BestFirst, float], Tensor]
     """[N] int64, most important first, for a voxel size."""
-    prepare: Callable[[GaussianCloud, Looked, Report], Prepared]
+    prepare: Callable[[GaussianCloud, Looked, Renderer, Report], Prepared]
     """What merging starts from."""
     fold: Callable[[Prepared, CompressionSettings], GaussianCloud]
     """Merged Gaussians, quick enough for a moving slider."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from exgs_viewer.app.pace import FULL, Draft
 from exgs_viewer.compress.select import BestFirst
-from exgs_viewer.pipeline import cut
+from exgs_viewer.pipeline import Stage, cut
 from exgs_viewer.render import RenderOutput
 from exgs_viewer.restore.scene_filter import SceneFilter
 from exgs_viewer.scene import Scene
@@ -120,6 +120,8 @@ class Reduced:
     """What it was made for."""
     cloud: GaussianCloud
     """What is to be encoded."""
+    settings: CompressionSettings
+    """How that is to be encoded: `compression`, with what the scene itself decides."""
     shown: GaussianCloud
     """The same as whoever opens the file sees it; while a slider moves, before rounding."""
     stage: str
@@ -130,6 +132,11 @@ class Reduced:
     """The filter of its pictures, where one was asked for and helps."""
     tuned: bool = False
     """Whether that has been found out."""
+
+    @staticmethod
+    def of(stage: Stage, compression: CompressionSettings) -> Reduced:
+        """What was made for `compression`, as far as `stage`."""
+        return Reduced(compression, stage.cloud, stage.settings, stage.shown, stage.name)
 
 
 def takes_time(compression: CompressionSettings) -> bool:

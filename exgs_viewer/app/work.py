@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_ke
 from exgs_viewer.app.stages import SizeModel, Stages
 from exgs_viewer.app.state import FrameRequest, Ranked, Reduced, Repaired, Saved
 from exgs_viewer.errors import BackendError, ExgsError
-from exgs_viewer.pipeline import Prepared
+from exgs_viewer.pipeline import Prepared, settled
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
 from exgs_viewer.restore.scene_filter import SceneFilter, SceneRestorer
@@ -49,7 +49,7 @@ class Modelled:
 
     ranked: Ranked
     compression: CompressionSettings
-    """What it was made for; codec, quality and reduction count."""
+    """What it was made for; what sizes.coding_of names of it counts."""
     model: SizeModel
 
 
@@ -132,10 +132,12 @@ def anchor_sizes(
 
     def size_at(count: int, share: Report) -> int:
         settings = replace(compression, keep=count / total)
-        cloud = ranked.kept(settings) if prepared is None else stages.fold(prepared, settings)
-        return stages.encode(cloud, meta, settings, share)
+        if prepared is None:
+            return stages.encode(ranked.kept(settings), meta, settings, share)
+        return stages.encode(stages.fold(prepared, settings), meta, settled(prepared, settings), share)
 
-    return replace(known, model=stages.anchored(known.model, size_at, total, compression.sh_degree, report))
+    model = known.model if prepared is None else known.model.settled(prepared.gap)
+    return replace(known, model=stages.anchored(model, size_at, total, compression.sh_degree, report))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +148,13 @@ class Compressed:
     reduced: Reduced | None
     """The merged scene; None where the ranking is cut."""
     compression: CompressionSettings
+    """As it was asked for."""
     meta: dict[str, Any]
+
+    @property
+    def settings(self) -> CompressionSettings:
+        """How it is to be encoded."""
+        return self.compression if self.reduced is None else self.reduced.settings
 
     def cloud(self) -> GaussianCloud:
         """The Gaussians that are left."""
@@ -157,16 +165,17 @@ class Compressed:
         return self.cloud() if self.reduced is None else self.reduced.shown
 
     def about(self) -> dict[str, Any]:
-        """Its metadata, with the filter of its pictures where there is one."""
+        """Its metadata, with how it is encoded, and the filter of its pictures where there is one."""
         fitted = self.reduced.fitted if self.reduced else None
-        return {**self.meta, **fitted.stored()} if fitted else self.meta
+        return {**self.meta, "compression": asdict(self.settings), **(fitted.stored() if fitted else {})}
 
 
 def measure_size(stages: Stages, subject: Compressed, report: Report) -> Sized:
     """Encode a compressed scene, only to know its bytes."""
     report(0.0, "Encoding")
-    cloud, compression = subject.cloud(), subject.compression
-    return Sized(subject.ranked, compression, len(cloud), stages.encode(cloud, subject.about(), compression, report))
+    cloud = subject.cloud()
+    size = stages.encode(cloud, subject.about(), subject.settings, report)
+    return Sized(subject.ranked, subject.compression, len(cloud), size)
 
 
 def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:
@@ -178,7 +187,7 @@ def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings,
 def save(stages: Stages, path: Path, subject: Compressed, opened: Opened, report: Report) -> Saved:
     """Write the compressed scene: as .exgs, which is read back, or in a format of other viewers."""
     if written_suffix(path) == ".exgs":
-        return Saved(path, stages.write(path, subject.cloud(), subject.about(), subject.compression, report))
+        return Saved(path, stages.write(path, subject.cloud(), subject.about(), subject.settings, report))
     # Not with the cameras of the scene: nobody expects them in such a file, so nobody is told that they are missing.
     scene = replace(opened.scene, cloud=subject.shown(), up=opened.up, cameras=())
     written = stages.export(path, scene, report)

@@ -102,7 +102,7 @@ def _merging(watch: Stopwatch, renderer: Renderer, scene: Scene, plan: Plan) -> 
     """The tree, built once for a scene; a cut through it; and what happens when the slider rests."""
     looked = pipeline.look(scene.cloud, scene.up, renderer)
     began = time.perf_counter()
-    prepared = pipeline.prepare_again(scene.cloud, looked)
+    prepared = pipeline.prepare_again(scene.cloud, looked, renderer)
     yield watch.once("tree", time.perf_counter() - began)
     around = _around(plan)
     yield watch.row("fold", [lambda s=s: pipeline.fold(prepared, s) for s in around], plan.keep)

@@ -166,15 +166,14 @@ class Render:
         from exgs_viewer.render import open_renderer
         from exgs_viewer.restore import open_restorer
         from exgs_viewer.restore.scene_filter import SceneRestorer, from_meta
-        from exgs_viewer.scene.exgs import stored
 
         restorer = open_restorer(self.restore) if self.restore else None
         renderer, cloud = open_renderer(self.backend), scene.cloud
         by_filter, fitted = self.restore == SceneRestorer.name, from_meta(scene.meta)
         if self.keep is not None:
             settings = CompressionSettings(keep=self.keep)
-            kept, fitted = compressed(scene, settings, renderer, seconds, by_filter)
-            cloud = stored(kept, settings)
+            last, fitted = compressed(scene, settings, renderer, seconds, by_filter)
+            cloud = last.shown
         elif by_filter and fitted is None:
             raise ExgsError(
                 f"{self.scene}: it holds no filter of its own; `exgs compress --scene-filter` makes files with one, "

@@ -56,19 +56,19 @@ class Compress:
         seconds: dict[str, float] = {}
         with timed(seconds, "open"):
             scene = opened(self.scene)
-        settings = plain(CompressionSettings, self.compression)
-        renderer, meta = open_renderer(self.backend), exgs.metadata(scene, settings)
-        kept, fitted = compressed(scene, settings, renderer, seconds, self.scene_filter)
+        settings, renderer = plain(CompressionSettings, self.compression), open_renderer(self.backend)
+        last, fitted = compressed(scene, settings, renderer, seconds, self.scene_filter)
+        meta = exgs.metadata(scene, last.settings)
         if fitted is not None:
             meta |= fitted.stored()
         with timed(seconds, "encode"), progress() as report:
-            written = exgs.write(self.output, kept, meta, report, settings)
+            written = exgs.write(self.output, last.cloud, meta, report, last.settings)
         return answer(
             self.json,
             {
                 "output": str(self.output),
                 "gaussians_in": len(scene.cloud),
-                "gaussians_out": len(kept),
+                "gaussians_out": len(last.cloud),
                 "bytes_in": scene.bytes,
                 "bytes_out": written,
                 "ply_bytes": scene.cloud.ply_bytes,

@@ -12,11 +12,11 @@ from exgs_viewer.settings import PRESETS, CompressionSettings, RestoreSettings, 
 from exgs_viewer.terminal import progress, timed
 
 if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
+    from exgs_viewer.pipeline import Stage
     from exgs_viewer.render import Renderer
     from exgs_viewer.restore.scene_filter import SceneFilter
     from exgs_viewer.scene import Scene
     from exgs_viewer.scene.camera import Camera
-    from exgs_viewer.scene.cloud import GaussianCloud
 
 Backend = get_type_hints(Settings)["backend"]
 Restorer = get_type_hints(RestoreSettings)["restorer"]
@@ -70,13 +70,12 @@ def compressed(
     renderer: Renderer,
     seconds: dict[str, float],
     with_filter: bool = False,
-) -> tuple[GaussianCloud, SceneFilter | None]:
+) -> tuple[Stage, SceneFilter | None]:
     """pipeline.compress with views made of the scene, scores and tree remembered from the last time.
 
     On request with the filter that is fitted to it; None where none helps.
     """
     from exgs_viewer import pipeline
-    from exgs_viewer.scene.exgs import stored
     from exgs_viewer.scene.views import scoring_views
 
     with timed(seconds, "compress"), progress() as report:
@@ -84,11 +83,11 @@ def compressed(
         cloud = scene.cloud.to(renderer.device)
         views = scoring_views(cloud, scene.up)
         uncut = pipeline.pictures(cloud, views, settings, renderer, report) if with_filter else None
-        small = pipeline.compress(cloud, settings, renderer, views, report, uncut)
+        last = pipeline.compress(cloud, settings, renderer, views, report, uncut)
     if uncut is None:
-        return small, None
+        return last, None
     with timed(seconds, "filter"), progress() as report:
-        fitted = pipeline.tune(stored(small, settings), uncut, renderer, report)
+        fitted = pipeline.tune(last.shown, uncut, renderer, report)
     if fitted is None:
         warn(("no filter brings this scene's pictures nearer to the uncut ones, so it does without.",))
-    return small, fitted
+    return last, fitted

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exgs_viewer.compress.rounding import COARSEST, FINEST, UNMOVED, left_open, settled
 from exgs_viewer.scene import compact, exgs, paper
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.scene.compact_blocks import BLOCK, pack_tiers
@@ -42,9 +43,16 @@ RUNS = 32
 to learn as much as a real one."""
 PLAIN = 1 << 14
 """Gaussians that stand for all in the paper's form, where each costs the same."""
-ANCHORS = (0.1, 0.03, 0.2, 0.05, 0.01, 0.07, 0.14, 0.35, 0.6, 0.8, 1.0)
+ANCHORS = (0.1, 0.03, 0.2, 0.05, 0.01, 0.07, 0.14, 0.02, 0.35, 0.6, 0.8, 1.0)
 """Shares that are encoded in the background, the most likely ones first."""
+WORTH = 0.1
+"""Share of the cloud that tells what precision is worth."""
+OCTAVES = (COARSEST, 0.75, UNMOVED, FINEST)
+"""How much coarser it is rounded for that."""
 WORDS = "Estimating sizes"
+
+Worth = tuple[tuple[float, ...], tuple[float, ...]]
+"""Bytes of precision (Fineness.bits) and what these take of a file, both rising."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,10 @@ class SizeModel:
     """Bytes per Gaussian that doubling all sizes saves: the compact form places large Gaussians more coarsely."""
     rounding: tuple[int, CompressionSettings] | None = None
     """Gaussians of the whole cloud and how it is stored, where retention says how finely; the rates are without it."""
+    gap: float | None = None
+    """dB that the scene leaves for rounding (compress/rounding.py); None as long as that is not known."""
+    worth: Worth = ((-1.0, 1.0), (-1.0, 1.0))
+    """What each Gaussian's bytes of precision take where the gap gives or takes some: the coarser, the less."""
 
     def bytes(self, count: int, sh_degree: int = 0, amplification: float = 1.0) -> int:
         """Size of a file with the first `count` Gaussians and SH up to `sh_degree` (or as far as the cloud has it)."""
@@ -78,10 +90,23 @@ class SizeModel:
         known[min(sh_degree, len(self.rates) - 1), count] = size
         return replace(self, encoded=tuple((*key, known[key]) for key in sorted(known)))
 
+    def settled(self, gap: float | None) -> SizeModel:
+        """The model of a scene whose gap is known now; what was encoded before was encoded without."""
+        return replace(self, gap=gap, encoded=())
+
     def _more(self, count: int, amplification: float) -> float:
         """Bytes that sizes and precision add to what the rates say."""
-        finer = _precision(count, *self.rounding) if self.rounding else 0.0
-        return count * (finer - self.octave * math.log2(amplification))
+        return count * (self._finer(count) - self.octave * math.log2(amplification))
+
+    def _finer(self, count: int) -> float:
+        """Bytes per Gaussian that go into precision."""
+        if self.rounding is None:
+            return 0.0
+        total, settings = self.rounding
+        if self.gap is None or not left_open(settings):
+            return _precision(count, total, settings)
+        middle = _precision(count, total, _unmoved(settings))
+        return middle + float(np.interp(_precision(count, total, settings, self.gap) - middle, *self.worth))
 
     def _sampled(self, count: int, sh_degree: int) -> float:
         return HEADER + count * sum(_interpolated(count, self.counts, rates) for rates in self.rates[: sh_degree + 1])
@@ -100,21 +125,24 @@ def size_model(
     counts |= {count for count in (PROGRESSIVE - 1, PROGRESSIVE) if min(counts) < count < len(ranked)}
     counts, sampled = sorted(counts), []
     for number, count in enumerate(counts):
-        share = partial(_tell, report, number / len(counts), 1 / len(counts))
+        share = partial(_tell, report, number / (len(counts) + 1), 1 / (len(counts) + 1))
         share(0.0, WORDS)
         if settings.codec == "float16":
             sampled.append(_rates(ranked, frame, order[order < count], share))
         elif settings.codec == "compact":
-            sampled.append(_compact_rates(ranked, order[order < count], settings))
+            sampled.append(_compact_rates(ranked, order[order < count], _unmoved(settings)))
         else:
             sampled.append(_paper_rates(ranked.take(slice(0, count))))
     if settings.codec != "compact":
         return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)))
     total = len(ranked)
     sampled = [
-        (base - _precision(count, total, settings), *more) for count, (base, *more) in zip(counts, sampled, strict=True)
+        (base - _precision(count, total, _unmoved(settings)), *more)
+        for count, (base, *more) in zip(counts, sampled, strict=True)
     ]
-    return SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)), octave=3 / 8, rounding=(total, settings))
+    model = SizeModel(tuple(counts), tuple(zip(*sampled, strict=True)), octave=3 / 8, rounding=(total, settings))
+    report(len(counts) / (len(counts) + 1), WORDS)
+    return replace(model, worth=_worth(ranked, order, settings)) if left_open(settings) else model
 
 
 def anchored(
@@ -140,9 +168,24 @@ def anchor_counts(total: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(max(1, round(share * total)) for share in ANCHORS))
 
 
-def _precision(count: int, total: int, settings: CompressionSettings) -> float:
+def _precision(count: int, total: int, settings: CompressionSettings, gap: float | None = None) -> float:
     """Bytes per Gaussian that precision takes where `count` of `total` are kept, up to a constant."""
-    return compact.fineness_for(replace(settings, keep=count / total)).bits / 8
+    return compact.fineness_for(settled(replace(settings, keep=count / total), gap)).bits / 8
+
+
+def _unmoved(settings: CompressionSettings) -> CompressionSettings:
+    """The settings as a scene would have them whose gap is as it should be, where they are left to the scene."""
+    return replace(settings, coarser=UNMOVED) if left_open(settings) else settings
+
+
+def _worth(ranked: GaussianCloud, order: NDArray[np.int64], settings: CompressionSettings) -> Worth:
+    """SizeModel.worth, told from Gaussians that are rounded in several ways."""
+    count, flat = max(1, round(WORTH * len(ranked))), ranked.with_sh_degree(0)
+    ways = [replace(settings, coarser=octaves) for octaves in OCTAVES]
+    precise = [_precision(count, len(ranked), way) for way in ways]
+    coded = [_compact_rates(flat, order[order < count], way)[0] for way in ways]
+    usual = OCTAVES.index(UNMOVED)
+    return tuple(each - precise[usual] for each in precise), tuple(each - coded[usual] for each in coded)
 
 
 def _compact_rates(

@@ -1,16 +1,18 @@
 """A cloud as small integers: what a compact file keeps of it, and the cloud that these integers stand for.
 
-Three things make it small before anything is coded. A Gaussian looks the same under 24 rotations and reflections of its
+Four things make it small before anything is coded. A Gaussian looks the same under 24 rotations and reflections of its
 axes, so the axes are sorted by size and only a direction (where the thin axis points, up to sign) and a turn around it
-(modulo half a turn) are kept. Every number gets as many bits as its error shows: more for large and stretched
-Gaussians, fewer for small and round ones. And what rounding takes from the area of a Gaussian its opacity gives back.
+(modulo half a turn) are kept. Every number gets as many bits as its error shows: more for large, stretched and opaque
+Gaussians, fewer for small, round and faint ones. Thickness is counted in parts of the width and opacity by its root,
+because an error of the logarithm shows the less the thinner or fainter a Gaussian is. And what rounding takes from the
+area of a Gaussian its opacity gives back.
 The integers and the arithmetic on them are part of the file format and specified in `EXGS.md`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -22,12 +24,16 @@ from exgs_viewer.scene.compact_model import (
     ANGLE,
     AXES,
     COLUMNS,
+    FORM,
     LONG,
     LUMA,
     MIDDLE,
     NORMAL_U,
     OPACITY,
     SHORT,
+    THIN_BITS,
+    demands,
+    opacity_halves,
     precisions,
 )
 from exgs_viewer.scene.float16 import Frame
@@ -41,13 +47,15 @@ class Fineness:
     position: float
     """Step of positions, in parts of the typical Gaussian's thickness over its opacity."""
     unit: int
-    """Parts of an octave in which the longest axis is counted; the others are counted 2 and 4 times as coarsely."""
+    """Parts of an octave in which the longest axis is counted; the middle one is counted twice as coarsely."""
+    thin: int
+    """The thinnest axis is counted in 2^thin parts of the middle one."""
     flat: float
     """Bits of each of the two numbers for the direction of the thin axis, for a typical Gaussian."""
     turn: float
     """Bits of the turn around it."""
     opacity: int
-    """Half octaves: opacity is rounded to 2^(-opacity / 2) for a typical Gaussian, and so on."""
+    """Half octaves: the opacity's root is rounded to 2^(-opacity / 2) for a typical Gaussian, colours likewise."""
     luma: int
     chroma: int
     harmonics: int
@@ -56,22 +64,23 @@ class Fineness:
     @property
     def bits(self) -> float:
         """What a Gaussian of one colour takes, up to a constant that is the scene's own."""
-        place, sizes = -3 * math.log2(self.position), 3 * math.log2(self.unit)
+        place, sizes = -3 * math.log2(self.position), 2 * math.log2(self.unit) + self.thin
         return place + sizes + 2 * self.flat + self.turn + (self.opacity + self.luma + 2 * self.chroma) / 2
 
 
 FINENESS = {
-    "high": Fineness(position=0.036, unit=32, flat=7.5, turn=7.0, opacity=12, luma=15, chroma=14, harmonics=10),
-    "default": Fineness(position=0.061, unit=20, flat=6.43, turn=6.0, opacity=10, luma=13, chroma=12, harmonics=8),
-    "small": Fineness(position=0.22, unit=8, flat=4.5, turn=3.5, opacity=9, luma=13, chroma=12, harmonics=8),
+    "high": Fineness(position=0.036, unit=26, thin=4, flat=7.0, turn=6.9, opacity=14, luma=16, chroma=14, harmonics=10),
+    "default": Fineness(
+        position=0.061, unit=16, thin=3, flat=5.9, turn=5.9, opacity=12, luma=15, chroma=13, harmonics=8
+    ),
+    "small": Fineness(position=0.22, unit=7, thin=2, flat=4.45, turn=4.0, opacity=10, luma=12, chroma=11, harmonics=8),
 }
 """`high` and `default` are balanced for the least error against what is encoded. `small` is balanced for the best
 picture at equal bytes where most Gaussians are gone: what these bytes bring as more Gaussians outweighs all but colour.
-Searched for on scenes that nothing is measured on (flowers, playbot, the demo, two of `exgs train make-scenes`);
-then places were made twice as fine, because in the demo dark specks showed between discs that had moved apart. That
-costs busy scenes (flat, exhibition room) as much as it brings calm ones (small room, whale)."""
-SPARSE = 0.3
-"""Retention up to which auto rounds as `small` does; from there to all of the Gaussians it nears `default`."""
+Searched for on scenes that nothing is measured on (flowers, playbot, the demo), as are the slopes of Form."""
+SPARSE, ASKED = 0.3, 0.6
+"""Retentions up to which auto rounds as `small` does, where nobody has asked the scene and where it said how much
+coarser; from there to all of the Gaussians it nears `default`."""
 WIDEST = 10
 """Bits of the longest axis: at 12 parts an octave that spans a factor of 2^85, at 64 still 2^16."""
 TYPICAL = 1 << 16
@@ -95,14 +104,39 @@ class Form:
     unit: int
     width: int
     """Bits of the longest axis, 4 to WIDEST."""
-    flat: int
-    turn: int
-    size: int
+    thin: int
+    """Bits of the thinnest axis, 1 to THIN_BITS."""
+    harmonics: int
     opacity: int
     luma: int
     chroma: int
-    harmonics: int
-    """The rest as compact_model.FORM has it."""
+    size: int = 0
+    """The typical size, counted as the longest axis is, and ..."""
+    dim: int = 0
+    """... the octave of the typical opacity; precision follows from what lies above and below."""
+    flat: int = 0
+    """Bits that the typical Gaussian has for its flat side, and ..."""
+    turn: int = 0
+    """... for the turn in it, in eighths of 1 / unit, as all that follows."""
+    flat_slim: int = 4
+    """More bits for each octave of length over width, ..."""
+    flat_thin: int = 4
+    """... for what thickness lacks to width, as a share, ..."""
+    flat_size: int = 4
+    flat_dim: int = 4
+    """... for each octave of size, and of opacity."""
+    turn_first: int = 14
+    """The same for the turn, on top of that for the first octave of length over width."""
+    turn_slim: int = 8
+    turn_size: int = 6
+    turn_dim: int = 4
+    opacity_size: int = 5
+    """More half octaves of the opacity for each octave of size, ..."""
+    colour_size: int = 1
+    colour_dim: int = 4
+    harmonics_size: int = 6
+    harmonics_dim: int = 2
+    """... and of colours."""
 
     @property
     def stored(self) -> tuple[int, ...]:
@@ -112,14 +146,12 @@ class Form:
     @property
     def sound(self) -> bool:
         """Whether a writer may have made this; the coder relies on it."""
-        return 1 <= self.unit <= 256 and 4 <= self.width <= WIDEST
+        return 1 <= self.unit <= 256 and 4 <= self.width <= WIDEST and 1 <= self.thin <= THIN_BITS
 
     @property
     def numbers(self) -> NDArray[np.int64]:
         """As compact_model wants them."""
-        return np.array(
-            [self.unit, self.width, self.flat, self.turn, self.size, self.opacity, self.luma, self.chroma], np.int64
-        )
+        return np.array([getattr(self, name) for name in FORM], np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,14 +170,23 @@ class Numbers:
 
 
 def fineness_for(settings: CompressionSettings) -> Fineness:
-    """How finely files of `settings` round. Without a fixed quality, retention says how much precision deserves."""
+    """How finely files of `settings` round. Without a fixed quality, retention says how much precision deserves.
+
+    An octave coarser is a step twice as large in everything but luma, where the eye sees it first.
+    """
     if settings.quality != "auto":
         return FINENESS[settings.quality]
-    share = min(max(1 - math.log(settings.keep) / math.log(SPARSE), 0.0), 1.0)
+    sparse = ASKED if settings.coarser else SPARSE
+    share = min(max(1 - math.log(settings.keep) / math.log(sparse), 0.0), 1.0)
     small, default = asdict(FINENESS["small"]), asdict(FINENESS["default"])
     mixed = {name: (1 - share) * small[name] + share * default[name] for name in small}
     for name in ("position", "unit"):
         mixed[name] = small[name] ** (1 - share) * default[name] ** share
+    coarser = (1 - share) * settings.coarser
+    mixed["position"] *= 2**coarser
+    mixed["unit"] = max(mixed["unit"] / 2**coarser, 2)
+    for name, steps in {"flat": 1, "turn": 1, "opacity": 2, "luma": 1.5, "chroma": 2, "harmonics": 2}.items():
+        mixed[name] -= steps * coarser
     return Fineness(**{name: round(mixed[name]) if isinstance(small[name], int) else mixed[name] for name in small})
 
 
@@ -154,23 +195,28 @@ def form_for(cloud: GaussianCloud, settings: CompressionSettings) -> Form:
     cloud, fineness = cloud.to("cpu"), fineness_for(settings)
     unit, logs = fineness.unit, _log_scales(cloud)
     stride = -(-len(cloud) // TYPICAL)
-    long, middle, short = np.round(logs[::stride] * unit).T
+    long, middle = np.round(logs[::stride, :2] * unit).T
     # A size 2^20 times the usual is a mistake of training; it must not push the others out of the range.
     largest = min(math.ceil(logs[:, 0].max() * unit), float(np.median(long)) + 20 * unit)
     smallest = int(max(math.floor(logs[:, 2].min() * unit), largest + 1 - (1 << WIDEST)))
-    size = (long + middle) / 2 - smallest
-    return Form(
+    form = Form(
         frame=_frame(cloud, logs, fineness.position, stride),
         smallest=smallest,
         unit=unit,
         width=min(max(int(largest - smallest + 4).bit_length(), 4), WIDEST),
-        flat=round(2 * unit * fineness.flat + unit - float(np.median(long - short + size))),
-        turn=round(4 * unit * fineness.turn + 2 * unit - float(np.median(3 * (long - middle) + 2 * size))),
-        size=round(float(np.median(size))),
+        thin=fineness.thin,
+        harmonics=fineness.harmonics,
         opacity=fineness.opacity,
         luma=fineness.luma,
         chroma=fineness.chroma,
-        harmonics=fineness.harmonics,
+        size=round(float(np.median((long + middle) / 2 - smallest))),
+    )
+    values = np.zeros((len(long), COLUMNS), np.int32)
+    _round_sizes(values, logs[::stride], cloud.opacities.numpy()[::stride], form)
+    form = replace(form, dim=int(np.median(demands(values, form.numbers)[:, 0])))
+    _, flat, turn = np.median(demands(values, form.numbers), axis=0)
+    return replace(
+        form, flat=round(unit * (8 * fineness.flat + 4) - flat), turn=round(unit * (8 * fineness.turn + 4) - turn)
     )
 
 
@@ -179,19 +225,13 @@ def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
     cloud = cloud.to("cpu")
     assert all(np.isfinite(getattr(cloud, field.name).numpy()).all() for field in fields(cloud)), "NaN cannot be stored"
     axes, logs = _sorted_axes(cloud)
-    values = np.empty((len(cloud), COLUMNS), np.int32)
-    limits = [(1 << form.width) - 1, (1 << form.width - 1) - 1, (1 << form.width - 2) - 1]
-    coarse = np.array([1, 2, 4])
-    exact = logs * form.unit - form.smallest  # [N, 3]
-    values[:, LONG : SHORT + 1] = np.clip(np.round(exact / coarse), 0, limits)
+    values = np.zeros((len(cloud), COLUMNS), np.int32)
+    _round_sizes(values, logs, cloud.opacities.numpy(), form)
     bits = precisions(values, form.numbers)  # [N, 3]
     values[:, NORMAL_U : ANGLE + 1] = _rotation_numbers(axes, bits)
-    grown = values[:, LONG : MIDDLE + 1] * coarse[:2] - exact[:, :2]  # [N, 2], by rounding
-    opacities = cloud.opacities.numpy().astype(np.float64) * 2.0 ** (-0.25 * grown.sum(1) / form.unit)
-    values[:, OPACITY] = np.round(opacities.clip(0, 1) / _steps(form.opacity, bits, 16))
     values[:, LUMA:] = np.round(_luma(cloud.sh[:, 0].numpy() * SH_C0, COLOUR_LIMIT) / _colour_steps(form, bits))
     higher = cloud.sh[:, 1:].numpy().astype(np.float64)
-    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, bits)[:, None])
+    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, values)[:, None])
     return Numbers(_keys(cloud, form.frame), values, harmonics.reshape(len(cloud), -1).astype(np.int32))
 
 
@@ -201,10 +241,11 @@ def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     values = numbers.values
     bits = precisions(values, form.numbers)
     sizes = np.exp2((np.arange(1 << form.width) + float(form.smallest)) / form.unit)
-    scales = sizes[values[:, LONG : SHORT + 1] << np.array([0, 1, 2])]
-    opacities = values[:, OPACITY] * _steps(form.opacity, bits, 16)
+    wide = sizes[values[:, LONG : MIDDLE + 1] << np.array([0, 1])]
+    scales = np.concatenate([wide, wide[:, 1:] * _thicknesses(form)[values[:, SHORT], None]], axis=1)
+    opacities = (values[:, OPACITY] * HALF_OCTAVES[opacity_halves(values, form.numbers)]) ** 2
     colours = _rgb(values[:, LUMA:] * _colour_steps(form, bits)) / SH_C0
-    higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, bits)[:, None])
+    higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, values)[:, None])
     return GaussianCloud(
         means=torch.from_numpy(cell_middles(numbers.keys, np.array(form.frame.origin), form.frame.step)),
         scales=_tensor(scales),
@@ -231,6 +272,28 @@ def _log_scales(cloud: GaussianCloud) -> NDArray[np.float64]:
     """[N, 3] binary logarithms of the scales, the longest first, within what files of 3DGS hold."""
     logs = np.log2(np.sort(cloud.scales.cpu().numpy().astype(np.float64), axis=1)[:, ::-1].clip(1e-300))
     return np.maximum(logs.clip(-43.0, 28.75), logs[:, :1].clip(-43.0, 28.75) - 12)
+
+
+def _round_sizes(values: NDArray[np.int32], logs: NDArray[np.float64], opacities: NDArray, form: Form) -> None:
+    """Fill in the sizes, from _log_scales, and the opacity."""
+    exact = logs * form.unit - form.smallest  # [N, 3]
+    limits = [(1 << form.width) - 1, (1 << form.width - 1) - 1]
+    values[:, LONG : MIDDLE + 1] = np.clip(np.round(exact[:, :2] / [1, 2]), 0, limits)
+    thickness = np.exp2((exact[:, 2] - 2 * values[:, MIDDLE]) / form.unit)
+    values[:, SHORT] = (thickness * (1 << form.thin)).clip(0, (1 << form.thin) - 1)
+    grown = values[:, LONG : MIDDLE + 1] * [1, 2] - exact[:, :2]  # [N, 2], by rounding
+    roots = np.sqrt((opacities * 2.0 ** (-0.25 * grown.sum(1) / form.unit)).clip(0, 1))
+    values[:, OPACITY] = np.round(roots / HALF_OCTAVES[opacity_halves(values, form.numbers)])
+
+
+def _thicknesses(form: Form) -> NDArray[np.float64]:
+    """[2^thin] what the numbers of the thinnest axis stand for, in parts of the middle one.
+
+    The first lies in the middle of its interval by logarithm, as it were: most of what is thinner is much thinner.
+    """
+    parts = (np.arange(1 << form.thin) + 0.5) / (1 << form.thin)
+    parts[0] /= 2
+    return parts
 
 
 def _sorted_axes(cloud: GaussianCloud) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -319,9 +382,12 @@ def _colour_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.stack([_steps(form.luma, bits, 20), chroma, chroma], axis=1)
 
 
-def _harmonic_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
-    chroma = _steps(form.harmonics - 2, bits, 20)
-    return np.stack([_steps(form.harmonics, bits, 20), chroma, chroma], axis=1)
+def _harmonic_steps(form: Form, values: NDArray[np.int32]) -> NDArray[np.float64]:
+    size = (values[:, LONG].astype(np.int64) + 2 * values[:, MIDDLE]) // 2 - form.size
+    dim = form.unit * (demands(values, form.numbers)[:, 0] - form.dim)
+    more = (form.harmonics_size * size + form.harmonics_dim * dim) // (8 * form.unit)
+    luma, chroma = (HALF_OCTAVES[np.clip(base + more, 2, 20)] for base in (form.harmonics, form.harmonics - 2))
+    return np.stack([luma, chroma, chroma], axis=1)
 
 
 def _tensor(numbers: NDArray) -> torch.Tensor:

@@ -29,7 +29,11 @@ LONG, MIDDLE, SHORT, NORMAL_U, NORMAL_V, ANGLE, OPACITY, LUMA, ORANGE, GREEN, CO
 BEFORE = 24
 """Gaussians before the present one among which the two nearest are sought."""
 LEAST_BITS, MOST_BITS = 3, 13
-"""Of each rotation number."""
+"""Of each rotation number; the turn may have none."""
+THIN_BITS = 6
+"""Of the thinnest axis at most: parts of the middle one that are counted."""
+DIMMEST = -4
+"""Octaves of opacity below which nothing gets coarser any more."""
 HALF_STEPS = np.array([round(2.0 ** (20 - half / 2)) for half in range(33)], np.int64)
 """2^(-half / 2) in units of 2^-20: the steps of opacity and colour."""
 
@@ -69,47 +73,113 @@ def code_positions(state, data, keys):
 def code_values(state, data, keys, values, form):
     """What the Gaussians at sorted `keys` [n] look like: values [n, COLUMNS] int32, filled in when reading.
 
-    `form` [8] int64: see FORM.
+    `form` [len(FORM)] int64.
     """
     spots = places(keys)
     seen = np.zeros((len(keys), SEEN), np.int64)
     nobody = np.zeros(COLUMNS, np.int32)
-    sizes, middles, shorts = fresh(129 << 8), fresh(256 << 8), fresh(256 << 8)
+    sizes, middles, shorts = fresh(129 << 8), fresh(256 << 8), fresh(80 << THIN_BITS)
     sides, turns, opacities = fresh(65 << 6), fresh(72 << 3), fresh((17 * 17) << 9)
     colours = fresh(3 * 64 * SIGNED)
     for i in range(len(keys)):
         a, b = _nearest_two(spots, i)
         # The first Gaussian has none before it and leans on zeros.
         row, first, second, mine = values[i], values[a] if i else nobody, values[b] if i else nobody, seen[i]
-        _code_sizes(state, data, sizes, middles, shorts, row, first, second, form[WIDTH])
+        _code_sizes(state, data, sizes, middles, shorts, row, first, second, form)
+        _code_opacity(state, data, opacities, row, mine, seen[a], seen[b], opacity_half(row, form))
         flat_bits, turn_bits, share = precision(row, form)
         _code_rotation(state, data, sides, turns, row, mine, seen[a], flat_bits, turn_bits)
-        _code_opacity(state, data, opacities, row, mine, seen[a], seen[b], half_steps(form[FOR_OPACITY], share, 16))
         for channel in range(3):
             half = half_steps(form[FOR_LUMA if channel == 0 else FOR_CHROMA], share, 20)
             _code_channel(state, data, colours, row, mine, seen[a], seen[b], channel, half)
 
 
-UNIT, WIDTH, FLAT, TURN, SIZE, FOR_OPACITY, FOR_LUMA, FOR_CHROMA = range(8)
-"""FORM of a compact file: parts of an octave that sizes are counted in, bits of the longest size, offsets of the bits
-of rotation numbers, the size at which steps are as follows, half octaves of the steps of opacity, luma and chroma."""
+FORM = (
+    "unit",
+    "width",
+    "thin",
+    "size",
+    "dim",
+    "flat",
+    "flat_slim",
+    "flat_thin",
+    "flat_size",
+    "flat_dim",
+    "turn",
+    "turn_first",
+    "turn_slim",
+    "turn_size",
+    "turn_dim",
+    "opacity",
+    "opacity_size",
+    "luma",
+    "chroma",
+    "colour_size",
+    "colour_dim",
+)
+"""The numbers of a compact file that its integers depend on, see `compact.Form`."""
+UNIT, WIDTH, THIN, SIZE, DIM, FLAT, FLAT_SLIM, FLAT_THIN, FLAT_SIZE, FLAT_DIM = range(10)
+TURN, TURN_FIRST, TURN_SLIM, TURN_SIZE, TURN_DIM = range(10, 15)
+FOR_OPACITY, OPACITY_SIZE, FOR_LUMA, FOR_CHROMA, COLOUR_SIZE, COLOUR_DIM = range(15, 21)
+"""Places in it."""
 SIDE, HALF_TURN, LEVEL, MISSED, SEEN = 0, 1, 2, 6, 7
 """Columns of what is remembered of each Gaussian: upper bits of its rotation, opacity and colour in units of 2^-20,
 how far off the last guess was."""
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def precision(row, form):
-    """Bits of the two numbers for the flat side, bits of the turn in it, half octaves added to the other steps.
+def opacity_half(row, form):
+    """Half octaves of the steps of the opacity's root: more for large Gaussians."""
+    size = (np.int64(row[LONG]) + 2 * np.int64(row[MIDDLE])) // 2 - form[SIZE]
+    return half_steps(form[FOR_OPACITY], form[OPACITY_SIZE] * size // (8 * form[UNIT]), 16)
 
-    A turn shows the more the longer and flatter a Gaussian is, and everything shows more of large ones.
+
+@njit(cache=True, nogil=True, forceinline=True)
+def octave(row, form):
+    """The nearest octave of the opacity, 0 ... DIMMEST."""
+    level = np.int64(row[OPACITY]) * HALF_STEPS[opacity_half(row, form)]
+    level = (level * level >> 20) * 181 >> 7
+    found = 0
+    while found > DIMMEST and level < 1 << 20:
+        level <<= 1
+        found -= 1
+    return found
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def demand(row, form):
+    """What the shape and opacity of a Gaussian want, in eighths of 1 / unit: bits of the two numbers for its flat side,
+    bits of the turn in it, half octaves added to the steps of its colour.
+
+    A turn shows the more the longer a Gaussian is, and everything shows more of large and opaque ones.
     """
-    long, middle, short = np.int64(row[LONG]), 2 * np.int64(row[MIDDLE]), 4 * np.int64(row[SHORT])
-    size = (long + middle) // 2
-    flat_bits = (long - short + size + form[FLAT]) // (2 * form[UNIT])
-    turn_bits = (3 * (long - middle) + 2 * size + form[TURN]) // (4 * form[UNIT])
-    share = (3 * (size - form[SIZE])) // (5 * form[UNIT])
-    return min(max(flat_bits, LEAST_BITS), MOST_BITS), min(max(turn_bits, LEAST_BITS), MOST_BITS), share
+    unit = form[UNIT]
+    long, middle = np.int64(row[LONG]), 2 * np.int64(row[MIDDLE])
+    slim, size = max(long - middle, 0), (long + middle) // 2 - form[SIZE]
+    thin = unit * ((1 << form[THIN]) - 1 - np.int64(row[SHORT])) >> form[THIN]
+    dim = unit * (octave(row, form) - form[DIM])
+    flat = form[FLAT_SLIM] * slim + form[FLAT_THIN] * thin + form[FLAT_SIZE] * size + form[FLAT_DIM] * dim
+    turn = form[TURN_FIRST] * min(slim, unit) + form[TURN_SLIM] * slim + form[TURN_SIZE] * size + form[TURN_DIM] * dim
+    return flat, turn, form[COLOUR_SIZE] * size + form[COLOUR_DIM] * dim
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def precision(row, form):
+    """Bits of the two numbers for the flat side, bits of the turn in it, half octaves added to the steps of colour."""
+    flat, turn, colour = demand(row, form)
+    parts = 8 * form[UNIT]
+    flat_bits = min(max((flat + form[FLAT]) // parts, LEAST_BITS), MOST_BITS)
+    return flat_bits, min(max((turn + form[TURN]) // parts, 0), MOST_BITS), colour // parts
+
+
+@njit(cache=True, nogil=True)
+def demands(values, form):
+    """[n, 3] int64: the octave of the opacity and the first two numbers of `demand`, of each row of `values`."""
+    found = np.empty((len(values), 3), np.int64)
+    for i in range(len(values)):
+        found[i, 0] = octave(values[i], form)
+        found[i, 1], found[i, 2], _ = demand(values[i], form)
+    return found
 
 
 @njit(cache=True, nogil=True)
@@ -118,6 +188,15 @@ def precisions(values, form):
     found = np.empty((len(values), 3), np.int64)
     for i in range(len(values)):
         found[i, 0], found[i, 1], found[i, 2] = precision(values[i], form)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def opacity_halves(values, form):
+    """[n] int64: `opacity_half` of each row of `values`."""
+    found = np.empty(len(values), np.int64)
+    for i in range(len(values)):
+        found[i] = opacity_half(values[i], form)
     return found
 
 
@@ -141,18 +220,21 @@ def half_steps(base, share, most):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _code_sizes(state, data, sizes, middles, shorts, row, first, second, width):
-    # The lowest bits are as good as noise: learning them would cost a third of the time and gain a thousandth.
+def _code_sizes(state, data, sizes, middles, shorts, row, first, second, form):
+    # The lowest bits are as good as noise: learning them would cost time and gain next to nothing.
+    width, thin = form[WIDTH], form[THIN]
     number, near = np.int64(row[LONG]), (first[LONG] + second[LONG]) >> 4
-    long = code_tree_of_two(state, data, sizes, (near & 127) << 8, 128 << 8, width - 3, number >> 3)
-    long = long << 3 | code_bits(state, data, 3, number & 7)
+    long = code_tree_of_two(state, data, sizes, (near & 127) << 8, 128 << 8, width - 2, number >> 2)
+    long = long << 2 | code_bits(state, data, 2, number & 3)
     number, near = np.int64(row[MIDDLE]), 128 + (((first[MIDDLE] + second[MIDDLE]) >> 3) & 127)
-    middle = code_tree_of_two(state, data, middles, (long >> 3) << 8, near << 8, width - 3, number >> 2)
-    middle = middle << 2 | code_bits(state, data, 2, number & 3)
-    number, near = np.int64(row[SHORT]), 128 + (((first[SHORT] + second[SHORT]) >> 2) & 127)
-    short = code_tree_of_two(state, data, shorts, (middle >> 2) << 8, near << 8, width - 3, number >> 1)
-    short = short << 1 | code_bits(state, data, 1, number & 1)
-    row[LONG], row[MIDDLE], row[SHORT] = long, middle, short
+    middle = code_tree_of_two(state, data, middles, (long >> 3) << 8, near << 8, width - 2, number >> 1)
+    middle = middle << 1 | code_bits(state, data, 1, number & 1)
+    rest = max(thin - 3, 0)
+    near = (first[SHORT] >> rest << 3 | second[SHORT] >> rest) & 63
+    slim = 64 + min(max(2 * (long - 2 * middle) // form[UNIT], 0), 15)
+    number = np.int64(row[SHORT])
+    row[SHORT] = code_tree_of_two(state, data, shorts, near << THIN_BITS, slim << THIN_BITS, thin, number)
+    row[LONG], row[MIDDLE] = long, middle
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -163,11 +245,11 @@ def _code_rotation(state, data, sides, turns, row, mine, near, flat_bits, turn_b
     noise = code_bits(state, data, 2 * rest, (u & ((1 << rest) - 1)) << rest | (v & ((1 << rest) - 1)))
     row[NORMAL_U] = (side >> 3) << rest | noise >> rest
     row[NORMAL_V] = (side & 7) << rest | (noise & ((1 << rest) - 1))
-    rest = turn_bits - 3
-    number = np.int64(row[ANGLE])
-    half_turn = code_tree_of_two(state, data, turns, side << 3, (64 + near[HALF_TURN]) << 3, 3, number >> rest)
+    width = min(turn_bits, 3)
+    rest, number = turn_bits - width, np.int64(row[ANGLE])
+    half_turn = code_tree_of_two(state, data, turns, side << 3, (64 + near[HALF_TURN]) << 3, width, number >> rest)
     row[ANGLE] = half_turn << rest | code_bits(state, data, rest, number & ((1 << rest) - 1))
-    mine[SIDE], mine[HALF_TURN] = side, half_turn
+    mine[SIDE], mine[HALF_TURN] = side, half_turn << (3 - width)
 
 
 @njit(cache=True, nogil=True, forceinline=True)

@@ -16,7 +16,9 @@ from exgs_viewer.errors import SceneError
 from exgs_viewer.scene.float16 import Frame, rows
 
 MAGIC = b"\x89EGS\r\n\x1a\n"
-VERSION = (1, 1)
+VERSION = (1, 2)
+COMPACT_SINCE = 2
+"""Minor version of the compact form that is read; 1.1 had another one."""
 CODECS = ("float16", "compact", "paper")
 """The forms of storage by their number in the file."""
 FLOAT16, COMPACT, PAPER = range(3)
@@ -24,7 +26,7 @@ FIXED = struct.Struct("<8sHHIQII4d8h")
 CHUNK = struct.Struct("<4sI")
 TIER = struct.Struct("<IIQQII")
 CRC = struct.Struct("<I")
-FORM = struct.Struct("<10h")
+FORM = struct.Struct("<25h")
 """The numbers of the compact form after frame, in the order of `compact.Form`."""
 MAX_GAUSSIANS = 1 << 28
 MAX_TIERS = 256
@@ -97,6 +99,8 @@ def read_header(data: bytes) -> tuple[Header, int]:
         raise SceneError("its header is damaged (checksum)")
     if flags & 0xFF00 or flags & 15 >= len(CODECS) or flags >> 4 & 15 > 3:
         raise SceneError(f"it uses a form of storage (flags {flags:#x}) that this program does not know")
+    if flags & 15 == COMPACT and minor < COMPACT_SINCE:
+        raise SceneError(f"it is in format {major}.{minor}, from before the first release; compress its scene again")
     tiers = tuple(_read_tier(data, index + i * TIER.size) for i in range(n_tiers))
     meta, form = _read_chunks(data, index)
     frame = Frame(tuple(numbers[:3]), numbers[3])

@@ -60,6 +60,7 @@ class FakePrepared:
 
     cloud: GaussianCloud
     cameras: tuple = ()
+    gap: float | None = None
 
 
 def merged(prepared: FakePrepared, compression: CompressionSettings, opacity: float) -> GaussianCloud:
@@ -73,14 +74,14 @@ def polish(prepared, compression, renderer, pictures, report):
     for name, opacity in (("calibrated", 0.5), ("recoloured", 0.75)):
         report(opacity, name)
         cloud = merged(prepared, compression, opacity)
-        yield Stage(name, cloud, cloud, 30.0)
+        yield Stage(name, cloud, compression, cloud, 30.0)
 
 
 def amplify(pruning, compression, renderer, exam):
     """What the network answers, then what is found good for the scene."""
     for opacity in (0.25, 0.75):
         cloud = merged(pruning, compression, opacity)
-        yield Stage("amplified", cloud, cloud, 30.0)
+        yield Stage("amplified", cloud, compression, cloud, 30.0)
 
 
 @dataclass
@@ -143,6 +144,9 @@ class FakeModel:
         return 11 * count
 
     def learned(self, count, sh_degree, size):
+        return self
+
+    def settled(self, gap):
         return self
 
 
@@ -239,7 +243,7 @@ def stand():
         score=lambda cloud, looked, compression: looked.scores,
         best_first=by_significance,
         rank=lambda best_first, voxel: torch.from_numpy(best_first.index),
-        prepare=lambda cloud, looked, report: FakePrepared(cloud),
+        prepare=lambda cloud, looked, renderer, report: FakePrepared(cloud),
         fold=lambda prepared, compression: merged(prepared, compression, 0.25),
         pictures=lambda cloud, cameras, compression, renderer, report: None,
         tune=lambda cloud, pictures, renderer, report: None,

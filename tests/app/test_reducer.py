@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from exgs_viewer.app.state import Failed, FrameReady, Saved, SceneOpened, Scored
+from exgs_viewer.compress.rounding import COARSEST, octaves
 from exgs_viewer.errors import WeightsError
+from exgs_viewer.pipeline import Stage, settled
 from exgs_viewer.scene.camera import fly
 from exgs_viewer.settings import CompressionSettings
+from tests.app.conftest import FakeModel, FakePrepared
 
 PLAIN, FOLDED, BEST = 1.0, 0.25, 0.75
 """Opacities by which the fakes tell what was done to a cloud."""
@@ -170,3 +173,60 @@ def test_another_scene_forgets_the_tree(stand, view):
     stand.until(Scored)
     stand.rest(merging(view))
     assert drawn(stand)[-1] == (50, BEST)
+
+
+def test_the_scene_says_how_coarsely_its_merged_gaussians_are_stored(stand, view, tmp_path):
+    """What was asked for stays the name under which everything is known."""
+    asked, encoded = merging(view).compression, []
+
+    def encode(cloud, meta, settings, report):
+        encoded.append((meta["compression"], settings))
+        return 10 * len(cloud)
+
+    def polish(prepared, compression, renderer, pictures, report):
+        kept = prepared.cloud.take(slice(0, 100))
+        yield Stage("recoloured", kept, settled(prepared, compression), kept, 30.0)
+
+    drawers = []
+    stages = replace(
+        stand.engine._stages,
+        prepare=lambda cloud, looked, renderer, report: drawers.append(renderer) or FakePrepared(cloud, gap=20.0),
+        polish=polish,
+        encode=encode,
+    )
+    stand.engine._stages = stand.engine._reducer._stages = stand.engine._sizes._stages = stages
+    opened(stand, merging(view))
+    reduced = stand.engine._reducer.exact(asked)
+    coarse = replace(asked, coarser=COARSEST)
+    assert drawers == [stand.renderer] and (reduced.compression, reduced.settings) == (asked, coarse)
+    assert (asdict(coarse), coarse) in encoded and stand.engine._sizes.of(asked).exact
+    calls = len(encoded)
+    stand.rest(merging(view))
+    assert len(encoded) == calls, "nothing is computed twice"
+
+
+def test_estimates_are_anchored_at_files_rounded_as_the_scene_says(stand, view):
+    gaps, rounded = [], []
+
+    class Model(FakeModel):
+        def settled(self, gap):
+            gaps.append(gap)
+            return self
+
+    def anchored(model, size_at, total, sh_degree, report):
+        size_at(total // 100, report)
+        return model
+
+    stages = replace(
+        stand.engine._stages,
+        prepare=lambda cloud, looked, renderer, report: FakePrepared(cloud, gap=12.0),
+        size_model=lambda cloud, report, compression: Model(),
+        anchored=anchored,
+        encode=lambda cloud, meta, settings, report: rounded.append(settings) or 10 * len(cloud),
+    )
+    stand.engine._stages = stand.engine._reducer._stages = stand.engine._sizes._stages = stages
+    opened(stand, merging(view))
+    stand.rest(merging(view))
+    while "anchors" in stand.engine.jobs:  # Nobody waits for these.
+        stand.engine.poll()
+    assert gaps == [12.0] and rounded[-1] == replace(merging(view).compression, keep=0.01, coarser=octaves(12.0, 0.01))

@@ -7,6 +7,13 @@ import struct
 
 import numpy as np
 
+FORM = (
+    *("smallest", "unit", "width", "thin", "harmonics", "opacity", "luma", "chroma", "size", "dim", "flat", "turn"),
+    *("flat_slim", "flat_thin", "flat_size", "flat_dim", "turn_first", "turn_slim", "turn_size", "turn_dim"),
+    *("opacity_size", "colour_size", "colour_dim", "harmonics_size", "harmonics_dim"),
+)
+TABLE = [round(2 ** (20 - half / 2)) for half in range(33)]
+
 
 class Coder:
     """The range coder, reading."""
@@ -99,7 +106,7 @@ def read_plainly(data: bytes) -> dict[str, np.ndarray]:
     while at < index:
         name, size = struct.unpack_from("<4sI", data, at)
         if name == b"Form":
-            form = struct.unpack_from("<10h", data, at + 8)
+            form = dict(zip(FORM, struct.unpack_from("<25h", data, at + 8), strict=True))
         at += 8 + size
     start, gaussians, kinds = index + 32 * n_tiers + 4, [], {0: [], 1: [], 2: [], 3: []}
     for number in range(n_tiers):
@@ -153,13 +160,26 @@ def read_keys(coder: Coder, n: int) -> list[int]:
     return keys
 
 
+def larger(numbers, form):
+    return (numbers["L"] + 2 * numbers["M"]) // 2 - form["size"]
+
+
+def opacity_half(numbers, form):
+    return min(max(form["opacity"] + form["opacity_size"] * larger(numbers, form) // (8 * form["unit"]), 2), 16)
+
+
 def precision(numbers, form):
-    _, unit, _, flat, turn, size, *_ = form
-    long, middle, short = numbers["L"], 2 * numbers["M"], 4 * numbers["S"]
-    z = (long + middle) // 2
-    a = min(max((long - short + z + flat) // (2 * unit), 3), 13)
-    b = min(max((3 * (long - middle) + 2 * z + turn) // (4 * unit), 3), 13)
-    return a, b, 3 * (z - size) // (5 * unit)
+    unit, z, s = form["unit"], larger(numbers, form), max(numbers["L"] - 2 * numbers["M"], 0)
+    t = unit * (2 ** form["thin"] - 1 - numbers["S"]) >> form["thin"]
+    x = numbers["o"] * TABLE[opacity_half(numbers, form)]
+    v = (x * x >> 20) * 181 >> 7
+    d = unit * (next((k for k in range(0, -4, -1) if v >= 2 ** (20 + k)), -4) - form["dim"])
+    flat = form["flat"] + form["flat_slim"] * s + form["flat_thin"] * t + form["flat_size"] * z + form["flat_dim"] * d
+    turn = form["turn"] + form["turn_first"] * min(s, unit) + form["turn_slim"] * s
+    turn += form["turn_size"] * z + form["turn_dim"] * d
+    a, b = min(max(flat // (8 * unit), 3), 13), min(max(turn // (8 * unit), 0), 13)
+    e, f = ((form[f"{name}_size"] * z + form[f"{name}_dim"] * d) // (8 * unit) for name in ("colour", "harmonics"))
+    return a, b, e, f
 
 
 def bits_of(number):
@@ -168,31 +188,33 @@ def bits_of(number):
 
 def read_block(coder: Coder, n: int, form) -> list[dict]:
     nobody = dict.fromkeys(("L", "M", "S", "side", "half", "xo", "x0", "x1", "x2"), 0)
-    found, width, table = [], form[2], [round(2 ** (20 - half / 2)) for half in range(33)]
+    found, width, table = [], form["width"], TABLE
     for key in read_keys(coder, n):
         cells = [int("".join(f"{key:063b}"[axis::3]), 2) for axis in range(3)]
         before = found[-24:][::-1]
         near = sorted(before, key=lambda other: sum(abs(i - j) for i, j in zip(other["cells"], cells, strict=True)))
         a, b = (*near, *near)[:2] if near else (nobody, nobody)
         mine = {"cells": cells}
-        upper = coder.tree2(width - 3, ("L", (a["L"] + b["L"]) >> 4 & 127), ("L all",))
-        mine["L"] = upper << 3 | coder.noise(3)
-        upper = coder.tree2(width - 3, ("M", mine["L"] >> 3), ("M near", (a["M"] + b["M"]) >> 3 & 127))
-        mine["M"] = upper << 2 | coder.noise(2)
-        upper = coder.tree2(width - 3, ("S", mine["M"] >> 2), ("S near", (a["S"] + b["S"]) >> 2 & 127))
-        mine["S"] = upper << 1 | coder.noise(1)
-        flat, turn, e = precision(mine, form)
+        upper = coder.tree2(width - 2, ("L", (a["L"] + b["L"]) >> 4 & 127), ("L all",))
+        mine["L"] = upper << 2 | coder.noise(2)
+        upper = coder.tree2(width - 2, ("M", mine["L"] >> 3), ("M near", (a["M"] + b["M"]) >> 3 & 127))
+        mine["M"] = upper << 1 | coder.noise(1)
+        c, slim = max(form["thin"] - 3, 0), 2 * (mine["L"] - 2 * mine["M"]) // form["unit"]
+        near = ((a["S"] >> c) << 3 | b["S"] >> c) & 63
+        mine["S"] = coder.tree2(form["thin"], ("S", near), ("S slim", min(max(slim, 0), 15)))
+        h = opacity_half(mine, form)
+        near = min((a["xo"] + b["xo"]) >> 17, 15)
+        mine["o"] = coder.tree2(h // 2 + 1, ("o", h, near), ("o all", h))
+        mine["xo"], missed = mine["o"] * table[h], 0
+        flat, turn, e, _ = precision(mine, form)
         mine["side"] = coder.tree2(6, ("side", a["side"]), ("side all",))
         rest, noise = flat - 3, coder.noise(2 * flat - 6)
         mine["u"] = (mine["side"] >> 3) << rest | noise >> rest
         mine["v"] = (mine["side"] & 7) << rest | noise & (1 << rest) - 1
-        mine["half"] = coder.tree2(3, ("half", mine["side"]), ("half near", a["half"]))
-        mine["r"] = mine["half"] << turn - 3 | coder.noise(turn - 3)
-        h = min(max(form[6] + e, 2), 16)
-        near = min((a["xo"] + b["xo"]) >> 17, 15)
-        mine["o"] = coder.tree2(h // 2 + 1, ("o", h, near), ("o all", h))
-        mine["xo"], missed = mine["o"] * table[h], 0
-        for channel, base in enumerate((form[7], form[8], form[8])):
+        w = min(turn, 3)
+        upper = coder.tree2(w, ("half", mine["side"]), ("half near", a["half"]))
+        mine["half"], mine["r"] = upper << (3 - w), upper << (turn - w) | coder.noise(turn - w)
+        for channel, base in enumerate((form["luma"], form["chroma"], form["chroma"])):
             h, name = min(max(base + e, 2), 20), f"x{channel}"
             guess = (a[name] + b[name] + table[h]) // (2 * table[h])
             off = coder.signed("colour", channel, bits_of(2 * abs(a[name] - b[name]) // table[h]), missed)
@@ -222,11 +244,11 @@ def rgb(steps, y, co, cg):
 
 
 def gaussian(numbers, harmonics, form, frame) -> dict[str, list[float]]:
-    smallest, unit, *_ = form
-    a, b, e = precision(numbers, form)
+    smallest, unit, thin = form["smallest"], form["unit"], numbers["S"] + 0.5
+    a, b, e, f = precision(numbers, form)
 
-    def step(base, most):
-        return 2 ** (-min(max(base + e, 2), most) / 2)
+    def step(half):
+        return 2 ** (-min(max(half, 2), 20) / 2)
 
     def coordinate(cell, origin):
         k = cell - 2**20 if cell >= 2**20 else 2**20 - 1 - cell
@@ -241,13 +263,15 @@ def gaussian(numbers, harmonics, form, frame) -> dict[str, list[float]]:
     x, y, z = x / length, y / length, z / length
     turn = (numbers["r"] + 0.5) / 2**b * math.pi / 2
     q, (cos, sin) = np.array([1 + z, -y, x]) / math.sqrt(2 + 2 * z), (math.cos(turn), math.sin(turn))
-    chroma = step(form[8], 20)
-    constant = rgb((step(form[7], 20), chroma), numbers[0], numbers[1], numbers[2])
-    steps = (step(form[9], 20), step(form[9] - 2, 20))
+    chroma = step(form["chroma"] + e)
+    constant = rgb((step(form["luma"] + e), chroma), numbers[0], numbers[1], numbers[2])
+    steps = (step(form["harmonics"] + f), step(form["harmonics"] - 2 + f))
+    long, middle = (2 ** ((part + smallest) / unit) for part in (numbers["L"], 2 * numbers["M"]))
+    short = middle * (thin if numbers["S"] else thin / 2) / 2 ** form["thin"]
     return {
         "means": [coordinate(cell, origin) for cell, origin in zip(numbers["cells"], frame[:3], strict=True)],
-        "scales": [2 ** ((part + smallest) / unit) for part in (numbers["L"], 2 * numbers["M"], 4 * numbers["S"])],
+        "scales": [long, middle, short],
         "quats": [q[0] * cos, q[1] * cos + q[2] * sin, q[2] * cos - q[1] * sin, q[0] * sin],
-        "opacities": min(numbers["o"] * step(form[6], 16), 0.999),
+        "opacities": min((numbers["o"] * 2 ** (-opacity_half(numbers, form) / 2)) ** 2, 0.999),
         "sh": [[part / 0.28209479177387814 for part in constant], *(rgb(steps, *each) for each in harmonics)],
     }

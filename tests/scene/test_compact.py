@@ -78,7 +78,9 @@ def psnr(one: GaussianCloud, other: GaussianCloud) -> float:
 
 def test_sorting_the_axes_changes_no_gaussian(monkeypatch):
     """With very fine rounding what is left of a covariance's error is rounding, whatever the order of its axes was."""
-    fine = compact.Fineness(position=0.001, unit=250, flat=13, turn=13, opacity=16, luma=20, chroma=20, harmonics=20)
+    fine = compact.Fineness(
+        position=0.001, unit=250, thin=6, flat=13, turn=13, opacity=16, luma=20, chroma=20, harmonics=20
+    )
     monkeypatch.setitem(compact.FINENESS, "high", fine)
     cloud = random_cloud(500, sh_degree=0)
     cloud = cloud.replaced(scales=torch.exp(torch.log(cloud.scales).clamp(-3.9, -3.1)))
@@ -91,6 +93,7 @@ def test_sorting_the_axes_changes_no_gaussian(monkeypatch):
 def test_a_disc_keeps_facing_where_it_faced(axis):
     """Whatever axis the file of a scene calls the thin one."""
     cloud = random_cloud(300, sh_degree=0)
+    cloud = cloud.replaced(opacities=torch.full((300,), 0.8))
     scales = torch.tensor([0.05, 0.05, 0.05])
     scales[axis] = 0.001
     cloud = cloud.replaced(scales=scales.expand(300, 3).contiguous())
@@ -106,7 +109,10 @@ def test_every_gaussian_comes_back_near_where_and_what_it_was(quality):
     assert ((found.means - cloud.means).abs() <= step / 2 * 1.001 + 1e-6).all()
     longest = torch.log2(found.scales[:, 0] / cloud.scales.amax(1)).abs()
     assert longest.max() <= 0.51 / compact.FINENESS[quality].unit + 1e-5
-    assert (torch.log2(found.scales.sort(1).values / cloud.scales.sort(1).values).abs() <= 0.25).all()
+    scales, meant = found.scales.sort(1).values, cloud.scales.sort(1).values
+    assert (torch.log2(scales / meant)[:, 1:].abs() <= 0.25).all()
+    # Thickness only shows beside the width.
+    assert ((scales - meant)[:, 0].abs() <= 0.9 / 2 ** compact.FINENESS[quality].thin * meant[:, 1]).all()
     assert (found.opacities - cloud.opacities).abs().max() < 0.12
     assert ((found.sh[:, 0] - cloud.sh[:, 0]) * SH_C0).abs().mean() < 0.02
     assert (found.sh[:, 1:] - cloud.sh[:, 1:]).abs().mean() < 0.06
@@ -128,6 +134,43 @@ def test_the_fewer_gaussians_are_kept_the_less_precision_each_gets():
         assert fewer.bits < more.bits and fewer.position > more.position and fewer.unit <= more.unit
     fixed = CompressionSettings(keep=0.01, quality="high")
     assert compact.fineness_for(fixed) == compact.FINENESS["high"]
+
+
+def test_an_octave_coarser_is_twice_the_step_of_everything():
+    settings = CompressionSettings(keep=0.1)
+    usual, coarser = compact.fineness_for(settings), compact.fineness_for(replace(settings, coarser=1.0))
+    assert coarser.position == 2 * usual.position and coarser.unit == round(usual.unit / 2)
+    assert (coarser.flat, coarser.turn) == (usual.flat - 1, usual.turn - 1)
+    for name in ("opacity", "chroma", "harmonics"):
+        assert getattr(coarser, name) == getattr(usual, name) - 2, name
+    assert usual.luma - 2 <= coarser.luma < usual.luma, "errors of brightness are seen first"
+
+
+def test_how_much_coarser_fades_until_everything_is_kept():
+    def added(keep):
+        settings = CompressionSettings(keep=keep)
+        both = [compact.fineness_for(replace(settings, coarser=octaves)).position for octaves in (1e-9, 1.0)]
+        return math.log2(both[1] / both[0])
+
+    found = [added(keep) for keep in (0.05, compact.SPARSE, compact.ASKED, 0.7, 0.9, 1.0)]
+    assert found[:3] == pytest.approx([1, 1, 1]) and found == sorted(found, reverse=True) and found[-1] == 0
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_only_where_the_quality_is_auto_can_it_be_coarser(quality):
+    settings = CompressionSettings(quality=quality)
+    assert compact.fineness_for(replace(settings, coarser=1.0)) == compact.fineness_for(settings)
+
+
+@pytest.mark.parametrize("coarser", [-2.0, 1.5, 3.0])
+@pytest.mark.parametrize("count", [1, 300])
+def test_files_hold_what_they_show_however_coarse_they_are(coarser, count):
+    cloud, chosen = random_cloud(count, sh_degree=1), CompressionSettings(keep=0.1, coarser=coarser)
+    found, _ = exgs.decode(exgs.encode(cloud, settings=chosen), "x")
+    meant = exgs.stored(cloud, chosen)
+    for name in ("means", "scales", "opacities", "sh"):
+        one, other = (getattr(each, name).reshape(count, -1).sort(0).values for each in (found, meant))
+        assert torch.allclose(one, other, rtol=1e-6, atol=1e-6), name
 
 
 def test_it_takes_a_third_of_the_papers_bytes_and_float16_less_than_the_paper():
@@ -237,7 +280,22 @@ def test_the_unit_of_a_scene_does_not_matter(size):
     large = rounded_only(cloud.replaced(means=cloud.means * size, scales=cloud.scales * size))
     plain = rounded_only(cloud)
     assert ((large.means / size - cloud.means).abs().max() < 2 * (plain.means - cloud.means).abs().max() + 1e-6).all()
-    assert torch.log2(large.scales / size / plain.scales).abs().max() < 0.35
+    assert torch.log2(large.scales / size / plain.scales)[:, :2].abs().max() < 0.35
+    assert ((large.scales / size - plain.scales)[:, 2] / plain.scales[:, 1]).abs().max() < 0.2
+
+
+def test_the_faint_get_less_precision_than_the_opaque():
+    """What hardly shows may be wrong by more: direction, turn and colour; each opacity by as much of its root."""
+    cloud = random_cloud(4000, sh_degree=0)
+    cloud = cloud.replaced(scales=torch.tensor([0.06, 0.03, 0.01]).expand(4000, 3).contiguous())
+    cloud = cloud.replaced(opacities=torch.tensor([0.05, 0.8]).repeat(2000))
+    found, faint = rounded_only(cloud), torch.arange(4000) % 2 == 0
+    turned = (covariances(found) - covariances(cloud)).flatten(1).norm(dim=1)
+    coloured = (found.sh - cloud.sh).abs().mean((1, 2))
+    for error in (turned, coloured):
+        assert error[faint].mean() > 1.5 * error[~faint].mean()
+    roots = (found.opacities.sqrt() - cloud.opacities.sqrt()).abs()
+    assert roots.max() <= 2 ** (-compact.FINENESS["default"].opacity / 2 - 1) + 1e-6
 
 
 def test_thousands_of_equal_gaussians_can_be_stored():
@@ -378,6 +436,14 @@ def test_files_of_version_1_0_still_open():
     assert sorted(source.tolist()) == list(range(30)) and scene.meta == {"source": "room.ply"}
     for name in ("means", "scales", "opacities", "sh"):
         assert torch.allclose(getattr(scene.cloud, name), getattr(cloud, name)[source], atol=2e-3), name
+
+
+def test_compact_files_of_version_1_1_are_refused_in_words():
+    """Their numbers mean something else: better no scene than a wrong one."""
+    data = bytearray(exgs.encode(random_cloud(20, sh_degree=0)))
+    struct.pack_into("<H", data, 10, 1)
+    with pytest.raises(SceneError, match=r"format 1\.1, from before the first release; compress its scene again"):
+        exgs.decode(sealed(data), "x")
 
 
 def test_the_checksum_of_a_tier_is_zlibs():

@@ -35,7 +35,7 @@ STEPS = {
     ".spz": Steps(0.51 / 4096, 0.08, 0.51 / 255, 0.51 / 255 / 0.15, 0.51 / 128),
     ".splat": Steps(0, 0.03, 0.51 / 255, 0.51 / 255 / 0.28, 0),
     ".sog": Steps(0.6 / 32768, 0.08, 0.51 / 255, 0.02, 0.02),
-    ".exgs": Steps(0.003, 0.15, 0.02, 0.05, 0.08),
+    ".exgs": Steps(0.003, 0.15, 0.02, 0.05, 0.1),  # Of the faintest, whose colours are rounded most coarsely.
 }
 
 
