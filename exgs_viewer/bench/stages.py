@@ -28,7 +28,7 @@ from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, Re
 
 VIEWS = 12
 """Cameras over which drawing is measured."""
-BETWEEN = (0.4, 0.7, 1.4, 1.7)
+BETWEEN = (0.4, 0.8, 1.2, 1.7)
 """Shares of the retention at which the estimate is held against files: none of them is an anchor at a tenth."""
 PAINTED: Size = (512, 512)
 """Pixels at which the painters are measured."""

@@ -43,7 +43,7 @@ RUNS = 32
 to learn as much as a real one."""
 PLAIN = 1 << 14
 """Gaussians that stand for all in the paper's form, where each costs the same."""
-ANCHORS = (0.1, 0.03, 0.2, 0.05, 0.01, 0.07, 0.14, 0.02, 0.35, 0.6, 0.8, 1.0)
+ANCHORS = (0.1, 0.03, 0.2, 0.05, 0.01, 0.07, 0.14, 0.02, 0.35, 0.025, 0.06, 0.04, 0.6, 0.8, 1.0)
 """Shares that are encoded in the background, the most likely ones first."""
 WORTH = 0.1
 """Share of the cloud that tells what precision is worth."""

@@ -36,7 +36,7 @@ OCTAVE = 5.2
 """dB by which an octave of coarser rounding errs more."""
 DOUBLING = 2.0
 """dB that the gap loses with every doubling of the retention, since merging errs less."""
-FINEST, COARSEST = -1.0, 1.5
+FINEST, COARSEST = -0.5, 1.5
 """Octaves between which rounding follows the scene."""
 UNMOVED = 0.01
 """Octaves of a scene whose gap is as it should be: 0 would say that nobody has asked."""

@@ -81,6 +81,8 @@ Searched for on scenes that nothing is measured on (flowers, playbot, the demo),
 SPARSE, ASKED = 0.3, 0.6
 """Retentions up to which auto rounds as `small` does, where nobody has asked the scene and where it said how much
 coarser; from there to all of the Gaussians it nears `default`."""
+COARSEST_UNIT = 4
+"""Parts of an octave at least, however coarse: with fewer the bytes of a scene jump from one retention to the next."""
 WIDEST = 10
 """Bits of the longest axis: at 12 parts an octave that spans a factor of 2^85, at 64 still 2^16."""
 TYPICAL = 1 << 16
@@ -113,7 +115,7 @@ class Form:
     size: int = 0
     """The typical size, counted as the longest axis is, and ..."""
     dim: int = 0
-    """... the octave of the typical opacity; precision follows from what lies above and below."""
+    """... the typical opacity in eighths of octaves; precision follows from what lies above and below."""
     flat: int = 0
     """Bits that the typical Gaussian has for its flat side, and ..."""
     turn: int = 0
@@ -172,7 +174,8 @@ class Numbers:
 def fineness_for(settings: CompressionSettings) -> Fineness:
     """How finely files of `settings` round. Without a fixed quality, retention says how much precision deserves.
 
-    An octave coarser is a step twice as large in everything but luma, where the eye sees it first.
+    An octave coarser is a step twice as large in shapes and places, and less than that in opacities and colours, which
+    are next to free and seen first.
     """
     if settings.quality != "auto":
         return FINENESS[settings.quality]
@@ -184,8 +187,8 @@ def fineness_for(settings: CompressionSettings) -> Fineness:
         mixed[name] = small[name] ** (1 - share) * default[name] ** share
     coarser = (1 - share) * settings.coarser
     mixed["position"] *= 2**coarser
-    mixed["unit"] = max(mixed["unit"] / 2**coarser, 2)
-    for name, steps in {"flat": 1, "turn": 1, "opacity": 2, "luma": 1.5, "chroma": 2, "harmonics": 2}.items():
+    mixed["unit"] = max(mixed["unit"] / 2**coarser, COARSEST_UNIT)
+    for name, steps in {"flat": 1, "turn": 1, "opacity": 1, "luma": 1.5, "chroma": 1.75, "harmonics": 2}.items():
         mixed[name] -= steps * coarser
     return Fineness(**{name: round(mixed[name]) if isinstance(small[name], int) else mixed[name] for name in small})
 
@@ -213,8 +216,9 @@ def form_for(cloud: GaussianCloud, settings: CompressionSettings) -> Form:
     )
     values = np.zeros((len(long), COLUMNS), np.int32)
     _round_sizes(values, logs[::stride], cloud.opacities.numpy()[::stride], form)
-    form = replace(form, dim=int(np.median(demands(values, form.numbers)[:, 0])))
-    _, flat, turn = np.median(demands(values, form.numbers), axis=0)
+    # Means of these few numbers, not medians: they change by little where a few more are kept, and so do the bytes.
+    form = replace(form, dim=round(float(demands(values, form.numbers)[:, 0].mean())))
+    _, flat, turn = demands(values, form.numbers).mean(0)
     return replace(
         form, flat=round(unit * (8 * fineness.flat + 4) - flat), turn=round(unit * (8 * fineness.turn + 4) - turn)
     )
@@ -384,7 +388,7 @@ def _colour_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _harmonic_steps(form: Form, values: NDArray[np.int32]) -> NDArray[np.float64]:
     size = (values[:, LONG].astype(np.int64) + 2 * values[:, MIDDLE]) // 2 - form.size
-    dim = form.unit * (demands(values, form.numbers)[:, 0] - form.dim)
+    dim = form.unit * (demands(values, form.numbers)[:, 0] - form.dim) >> 3
     more = (form.harmonics_size * size + form.harmonics_dim * dim) // (8 * form.unit)
     luma, chroma = (HALF_OCTAVES[np.clip(base + more, 2, 20)] for base in (form.harmonics, form.harmonics - 2))
     return np.stack([luma, chroma, chroma], axis=1)

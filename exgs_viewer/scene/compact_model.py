@@ -32,8 +32,8 @@ LEAST_BITS, MOST_BITS = 3, 13
 """Of each rotation number; the turn may have none."""
 THIN_BITS = 6
 """Of the thinnest axis at most: parts of the middle one that are counted."""
-DIMMEST = -4
-"""Octaves of opacity below which nothing gets coarser any more."""
+DIMMEST = -32
+"""Eighths of an octave of opacity below which nothing gets coarser any more."""
 HALF_STEPS = np.array([round(2.0 ** (20 - half / 2)) for half in range(33)], np.int64)
 """2^(-half / 2) in units of 2^-20: the steps of opacity and colour."""
 
@@ -136,14 +136,18 @@ def opacity_half(row, form):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def octave(row, form):
-    """The nearest octave of the opacity, 0 ... DIMMEST."""
+    """The opacity's logarithm in eighths of an octave, DIMMEST ... 0, linear between the octaves."""
     level = np.int64(row[OPACITY]) * HALF_STEPS[opacity_half(row, form)]
-    level = (level * level >> 20) * 181 >> 7
+    level = level * level >> 20
+    if level >= 1 << 20:
+        return 0
     found = 0
-    while found > DIMMEST and level < 1 << 20:
+    while level < 1 << 20:
         level <<= 1
-        found -= 1
-    return found
+        found -= 8
+        if found <= DIMMEST:
+            return DIMMEST
+    return found + ((level - (1 << 20)) >> 17)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -157,7 +161,7 @@ def demand(row, form):
     long, middle = np.int64(row[LONG]), 2 * np.int64(row[MIDDLE])
     slim, size = max(long - middle, 0), (long + middle) // 2 - form[SIZE]
     thin = unit * ((1 << form[THIN]) - 1 - np.int64(row[SHORT])) >> form[THIN]
-    dim = unit * (octave(row, form) - form[DIM])
+    dim = unit * (octave(row, form) - form[DIM]) >> 3
     flat = form[FLAT_SLIM] * slim + form[FLAT_THIN] * thin + form[FLAT_SIZE] * size + form[FLAT_DIM] * dim
     turn = form[TURN_FIRST] * min(slim, unit) + form[TURN_SLIM] * slim + form[TURN_SIZE] * size + form[TURN_DIM] * dim
     return flat, turn, form[COLOUR_SIZE] * size + form[COLOUR_DIM] * dim
@@ -174,7 +178,7 @@ def precision(row, form):
 
 @njit(cache=True, nogil=True)
 def demands(values, form):
-    """[n, 3] int64: the octave of the opacity and the first two numbers of `demand`, of each row of `values`."""
+    """[n, 3] int64: `octave` and the first two numbers of `demand`, of each row of `values`."""
     found = np.empty((len(values), 3), np.int64)
     for i in range(len(values)):
         found[i, 0] = octave(values[i], form)

@@ -172,8 +172,10 @@ def precision(numbers, form):
     unit, z, s = form["unit"], larger(numbers, form), max(numbers["L"] - 2 * numbers["M"], 0)
     t = unit * (2 ** form["thin"] - 1 - numbers["S"]) >> form["thin"]
     x = numbers["o"] * TABLE[opacity_half(numbers, form)]
-    v = (x * x >> 20) * 181 >> 7
-    d = unit * (next((k for k in range(0, -4, -1) if v >= 2 ** (20 + k)), -4) - form["dim"])
+    v = x * x >> 20
+    j = max(21 - v.bit_length(), 0)
+    k = 0 if j == 0 else -32 if v < 2**17 else (v * 2**j - 2**20 >> 17) - 8 * j
+    d = unit * (k - form["dim"]) >> 3
     flat = form["flat"] + form["flat_slim"] * s + form["flat_thin"] * t + form["flat_size"] * z + form["flat_dim"] * d
     turn = form["turn"] + form["turn_first"] * min(s, unit) + form["turn_slim"] * s
     turn += form["turn_size"] * z + form["turn_dim"] * d

@@ -136,14 +136,13 @@ def test_the_fewer_gaussians_are_kept_the_less_precision_each_gets():
     assert compact.fineness_for(fixed) == compact.FINENESS["high"]
 
 
-def test_an_octave_coarser_is_twice_the_step_of_everything():
+def test_an_octave_coarser_is_twice_the_step_of_shapes_and_places():
     settings = CompressionSettings(keep=0.1)
     usual, coarser = compact.fineness_for(settings), compact.fineness_for(replace(settings, coarser=1.0))
-    assert coarser.position == 2 * usual.position and coarser.unit == round(usual.unit / 2)
+    assert coarser.position == 2 * usual.position and coarser.unit == max(round(usual.unit / 2), 4)
     assert (coarser.flat, coarser.turn) == (usual.flat - 1, usual.turn - 1)
-    for name in ("opacity", "chroma", "harmonics"):
-        assert getattr(coarser, name) == getattr(usual, name) - 2, name
-    assert usual.luma - 2 <= coarser.luma < usual.luma, "errors of brightness are seen first"
+    for name in ("opacity", "luma", "chroma", "harmonics"):
+        assert getattr(usual, name) - 2 <= getattr(coarser, name) < getattr(usual, name), name
 
 
 def test_how_much_coarser_fades_until_everything_is_kept():
@@ -293,7 +292,7 @@ def test_the_faint_get_less_precision_than_the_opaque():
     turned = (covariances(found) - covariances(cloud)).flatten(1).norm(dim=1)
     coloured = (found.sh - cloud.sh).abs().mean((1, 2))
     for error in (turned, coloured):
-        assert error[faint].mean() > 1.5 * error[~faint].mean()
+        assert error[faint].mean() > 1.3 * error[~faint].mean()
     roots = (found.opacities.sqrt() - cloud.opacities.sqrt()).abs()
     assert roots.max() <= 2 ** (-compact.FINENESS["default"].opacity / 2 - 1) + 1e-6
 
