@@ -102,7 +102,7 @@ class Form:
     frame: Frame
     """Middle of the scene and step of positions."""
     smallest: int
-    """The longest axis counts from 2^(smallest / unit) world units."""
+    """The two longer axes count from 2^(smallest / unit) world units."""
     unit: int
     width: int
     """Bits of the longest axis, 4 to WIDEST."""
@@ -136,9 +136,10 @@ class Form:
     """More half octaves of the opacity for each octave of size, ..."""
     colour_size: int = 1
     colour_dim: int = 4
+    """... of colours, for each octave of size and of opacity, ..."""
     harmonics_size: int = 6
     harmonics_dim: int = 2
-    """... and of colours."""
+    """... and of the higher harmonics."""
 
     @property
     def stored(self) -> tuple[int, ...]:
@@ -194,14 +195,14 @@ def fineness_for(settings: CompressionSettings) -> Fineness:
 
 
 def form_for(cloud: GaussianCloud, settings: CompressionSettings) -> Form:
-    """How a cloud's numbers are rounded: what is typical is the median of its Gaussians, or of TYPICAL of them."""
+    """How a cloud's numbers are rounded: its Gaussians say what is typical, or TYPICAL of them."""
     cloud, fineness = cloud.to("cpu"), fineness_for(settings)
     unit, logs = fineness.unit, _log_scales(cloud)
     stride = -(-len(cloud) // TYPICAL)
     long, middle = np.round(logs[::stride, :2] * unit).T
     # A size 2^20 times the usual is a mistake of training; it must not push the others out of the range.
     largest = min(math.ceil(logs[:, 0].max() * unit), float(np.median(long)) + 20 * unit)
-    smallest = int(max(math.floor(logs[:, 2].min() * unit), largest + 1 - (1 << WIDEST)))
+    smallest = int(max(math.floor(logs[:, 1].min() * unit), largest + 1 - (1 << WIDEST)))
     form = Form(
         frame=_frame(cloud, logs, fineness.position, stride),
         smallest=smallest,
@@ -293,7 +294,7 @@ def _round_sizes(values: NDArray[np.int32], logs: NDArray[np.float64], opacities
 def _thicknesses(form: Form) -> NDArray[np.float64]:
     """[2^thin] what the numbers of the thinnest axis stand for, in parts of the middle one.
 
-    The first lies in the middle of its interval by logarithm, as it were: most of what is thinner is much thinner.
+    The first stands for less than the middle of its interval: most of what is thin at all is much thinner.
     """
     parts = (np.arange(1 << form.thin) + 0.5) / (1 << form.thin)
     parts[0] /= 2
