@@ -235,8 +235,10 @@ def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
     bits = precisions(values, form.numbers)  # [N, 3]
     values[:, NORMAL_U : ANGLE + 1] = _rotation_numbers(axes, bits)
     values[:, LUMA:] = np.round(_luma(cloud.sh[:, 0].numpy() * SH_C0, COLOUR_LIMIT) / _colour_steps(form, bits))
-    higher = cloud.sh[:, 1:].numpy().astype(np.float64)
-    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, values)[:, None])
+    harmonics = np.zeros((len(cloud), 0))
+    if cloud.sh_degree:
+        higher = cloud.sh[:, 1:].numpy().astype(np.float64)
+        harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, values)[:, None])
     return Numbers(_keys(cloud, form.frame), values, harmonics.reshape(len(cloud), -1).astype(np.int32))
 
 
@@ -250,7 +252,9 @@ def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     scales = np.concatenate([wide, wide[:, 1:] * _thicknesses(form)[values[:, SHORT], None]], axis=1)
     opacities = (values[:, OPACITY] * HALF_OCTAVES[opacity_halves(values, form.numbers)]) ** 2
     colours = _rgb(values[:, LUMA:] * _colour_steps(form, bits)) / SH_C0
-    higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, values)[:, None])
+    higher = numbers.harmonics.reshape(len(values), -1, 3).astype(np.float64)
+    if higher.size:
+        higher = _rgb(higher * _harmonic_steps(form, values)[:, None])
     return GaussianCloud(
         means=torch.from_numpy(cell_middles(numbers.keys, np.array(form.frame.origin), form.frame.step)),
         scales=_tensor(scales),
