@@ -152,7 +152,7 @@ def anchored(
     sh_degree: int,
     report: Report = quiet,
 ) -> SizeModel:
-    """The model corrected at each of `counts`; between them it is within 0.5 % afterwards.
+    """The model corrected at each of `counts`; between them it is within 1 % afterwards.
 
     `size_at` encodes so many Gaussians, a prefix of the ranked cloud or what merging makes of all of them, just as
     they would be saved: in a small file the metadata count.
