@@ -232,13 +232,11 @@ def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
     axes, logs = _sorted_axes(cloud)
     values = np.zeros((len(cloud), COLUMNS), np.int32)
     _round_sizes(values, logs, cloud.opacities.numpy(), form)
-    bits = precisions(values, form.numbers)  # [N, 3]
+    bits = precisions(values, form.numbers)  # [N, 4]
     values[:, NORMAL_U : ANGLE + 1] = _rotation_numbers(axes, bits)
     values[:, LUMA:] = np.round(_luma(cloud.sh[:, 0].numpy() * SH_C0, COLOUR_LIMIT) / _colour_steps(form, bits))
-    harmonics = np.zeros((len(cloud), 0))
-    if cloud.sh_degree:
-        higher = cloud.sh[:, 1:].numpy().astype(np.float64)
-        harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, values)[:, None])
+    higher = cloud.sh[:, 1:].numpy().astype(np.float64)
+    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, bits)[:, None])
     return Numbers(_keys(cloud, form.frame), values, harmonics.reshape(len(cloud), -1).astype(np.int32))
 
 
@@ -252,9 +250,7 @@ def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     scales = np.concatenate([wide, wide[:, 1:] * _thicknesses(form)[values[:, SHORT], None]], axis=1)
     opacities = (values[:, OPACITY] * HALF_OCTAVES[opacity_halves(values, form.numbers)]) ** 2
     colours = _rgb(values[:, LUMA:] * _colour_steps(form, bits)) / SH_C0
-    higher = numbers.harmonics.reshape(len(values), -1, 3).astype(np.float64)
-    if higher.size:
-        higher = _rgb(higher * _harmonic_steps(form, values)[:, None])
+    higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, bits)[:, None])
     return GaussianCloud(
         means=torch.from_numpy(cell_middles(numbers.keys, np.array(form.frame.origin), form.frame.step)),
         scales=_tensor(scales),
@@ -380,23 +376,21 @@ def _rgb(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([grey + orange / 2, luma + green / 2, grey - orange / 2], axis=-1)
 
 
-def _steps(base: int, bits: NDArray[np.int64], most: int) -> NDArray[np.float64]:
-    """[N] steps of a number whose half octaves are `base` for a typical Gaussian."""
-    return HALF_OCTAVES[np.clip(base + bits[:, 2], 2, most)]
+def _steps(base: int, more: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[N] steps of a number whose half octaves are `base` for a typical Gaussian, and so many more [N] for each."""
+    return HALF_OCTAVES[np.clip(base + more, 2, 20)]
 
 
 def _colour_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
     """[N, 3] steps of luma, orange, green."""
-    chroma = _steps(form.chroma, bits, 20)
-    return np.stack([_steps(form.luma, bits, 20), chroma, chroma], axis=1)
+    chroma = _steps(form.chroma, bits[:, 2])
+    return np.stack([_steps(form.luma, bits[:, 2]), chroma, chroma], axis=1)
 
 
-def _harmonic_steps(form: Form, values: NDArray[np.int32]) -> NDArray[np.float64]:
-    size = (values[:, LONG].astype(np.int64) + 2 * values[:, MIDDLE]) // 2 - form.size
-    dim = form.unit * (demands(values, form.numbers)[:, 0] - form.dim) >> 3
-    more = (form.harmonics_size * size + form.harmonics_dim * dim) // (8 * form.unit)
-    luma, chroma = (HALF_OCTAVES[np.clip(base + more, 2, 20)] for base in (form.harmonics, form.harmonics - 2))
-    return np.stack([luma, chroma, chroma], axis=1)
+def _harmonic_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The same of the higher harmonics."""
+    chroma = _steps(form.harmonics - 2, bits[:, 3])
+    return np.stack([_steps(form.harmonics, bits[:, 3]), chroma, chroma], axis=1)
 
 
 def _tensor(numbers: NDArray) -> torch.Tensor:

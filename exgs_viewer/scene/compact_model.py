@@ -87,7 +87,7 @@ def code_values(state, data, keys, values, form):
         row, first, second, mine = values[i], values[a] if i else nobody, values[b] if i else nobody, seen[i]
         _code_sizes(state, data, sizes, middles, shorts, row, first, second, form)
         _code_opacity(state, data, opacities, row, mine, seen[a], seen[b], opacity_half(row, form))
-        flat_bits, turn_bits, share = precision(row, form)
+        flat_bits, turn_bits, share, _ = precision(row, form)
         _code_rotation(state, data, sides, turns, row, mine, seen[a], flat_bits, turn_bits)
         for channel in range(3):
             half = half_steps(form[FOR_LUMA if channel == 0 else FOR_CHROMA], share, 20)
@@ -116,11 +116,13 @@ FORM = (
     "chroma",
     "colour_size",
     "colour_dim",
+    "harmonics_size",
+    "harmonics_dim",
 )
 """The numbers of a compact file that its integers depend on, see `compact.Form`."""
 UNIT, WIDTH, THIN, SIZE, DIM, FLAT, FLAT_SLIM, FLAT_THIN, FLAT_SIZE, FLAT_DIM = range(10)
 TURN, TURN_FIRST, TURN_SLIM, TURN_SIZE, TURN_DIM = range(10, 15)
-FOR_OPACITY, OPACITY_SIZE, FOR_LUMA, FOR_CHROMA, COLOUR_SIZE, COLOUR_DIM = range(15, 21)
+FOR_OPACITY, OPACITY_SIZE, FOR_LUMA, FOR_CHROMA, COLOUR_SIZE, COLOUR_DIM, HARMONICS_SIZE, HARMONICS_DIM = range(15, 23)
 """Places in it."""
 SIDE, HALF_TURN, LEVEL, MISSED, SEEN = 0, 1, 2, 6, 7
 """Columns of what is remembered of each Gaussian: upper bits of its rotation, opacity and colour in units of 2^-20,
@@ -128,10 +130,15 @@ how far off the last guess was."""
 
 
 @njit(cache=True, nogil=True, forceinline=True)
+def larger(row, form):
+    """By how much a Gaussian is larger than the typical one, counted as its longest axis is."""
+    return (np.int64(row[LONG]) + 2 * np.int64(row[MIDDLE])) // 2 - form[SIZE]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
 def opacity_half(row, form):
     """Half octaves of the steps of the opacity's root: more for large Gaussians."""
-    size = (np.int64(row[LONG]) + 2 * np.int64(row[MIDDLE])) // 2 - form[SIZE]
-    return half_steps(form[FOR_OPACITY], form[OPACITY_SIZE] * size // (8 * form[UNIT]), 16)
+    return half_steps(form[FOR_OPACITY], form[OPACITY_SIZE] * larger(row, form) // (8 * form[UNIT]), 16)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -153,27 +160,29 @@ def octave(row, form):
 @njit(cache=True, nogil=True, forceinline=True)
 def demand(row, form):
     """What the shape and opacity of a Gaussian want, in eighths of 1 / unit: bits of the two numbers for its flat side,
-    bits of the turn in it, half octaves added to the steps of its colour.
+    bits of the turn in it, half octaves added to the steps of its colour and of its higher harmonics.
 
     A turn shows the more the longer a Gaussian is, and everything shows more of large and opaque ones.
     """
     unit = form[UNIT]
-    long, middle = np.int64(row[LONG]), 2 * np.int64(row[MIDDLE])
-    slim, size = max(long - middle, 0), (long + middle) // 2 - form[SIZE]
+    slim, size = max(np.int64(row[LONG]) - 2 * np.int64(row[MIDDLE]), 0), larger(row, form)
     thin = unit * ((1 << form[THIN]) - 1 - np.int64(row[SHORT])) >> form[THIN]
     dim = unit * (octave(row, form) - form[DIM]) >> 3
     flat = form[FLAT_SLIM] * slim + form[FLAT_THIN] * thin + form[FLAT_SIZE] * size + form[FLAT_DIM] * dim
     turn = form[TURN_FIRST] * min(slim, unit) + form[TURN_SLIM] * slim + form[TURN_SIZE] * size + form[TURN_DIM] * dim
-    return flat, turn, form[COLOUR_SIZE] * size + form[COLOUR_DIM] * dim
+    colour = form[COLOUR_SIZE] * size + form[COLOUR_DIM] * dim
+    return flat, turn, colour, form[HARMONICS_SIZE] * size + form[HARMONICS_DIM] * dim
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def precision(row, form):
-    """Bits of the two numbers for the flat side, bits of the turn in it, half octaves added to the steps of colour."""
-    flat, turn, colour = demand(row, form)
+    """Bits of the two numbers for the flat side, bits of the turn in it, half octaves added to the steps of colour and
+    of the higher harmonics."""
+    flat, turn, colour, harmonics = demand(row, form)
     parts = 8 * form[UNIT]
     flat_bits = min(max((flat + form[FLAT]) // parts, LEAST_BITS), MOST_BITS)
-    return flat_bits, min(max((turn + form[TURN]) // parts, 0), MOST_BITS), colour // parts
+    turn_bits = min(max((turn + form[TURN]) // parts, 0), MOST_BITS)
+    return flat_bits, turn_bits, colour // parts, harmonics // parts
 
 
 @njit(cache=True, nogil=True)
@@ -182,16 +191,16 @@ def demands(values, form):
     found = np.empty((len(values), 3), np.int64)
     for i in range(len(values)):
         found[i, 0] = octave(values[i], form)
-        found[i, 1], found[i, 2], _ = demand(values[i], form)
+        found[i, 1], found[i, 2], _, _ = demand(values[i], form)
     return found
 
 
 @njit(cache=True, nogil=True)
 def precisions(values, form):
-    """[n, 3] int64: `precision` of each row of `values`."""
-    found = np.empty((len(values), 3), np.int64)
+    """[n, 4] int64: `precision` of each row of `values`."""
+    found = np.empty((len(values), 4), np.int64)
     for i in range(len(values)):
-        found[i, 0], found[i, 1], found[i, 2] = precision(values[i], form)
+        found[i, 0], found[i, 1], found[i, 2], found[i, 3] = precision(values[i], form)
     return found
 
 
