@@ -20,7 +20,7 @@ from exgs_viewer.compress import fold as folding
 from exgs_viewer.compress import groups, rounding
 from exgs_viewer.compress.amplify import MERGED, find_amplifier
 from exgs_viewer.compress.fold import Folded, Members
-from exgs_viewer.compress.guard import JUDGES, TIE, Pictures, marks, take_exam, take_pictures
+from exgs_viewer.compress.guard import JUDGES, TIE, Pictures, cached_pictures, marks, take_exam
 from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
 from exgs_viewer.compress.merge import cut as cut_tree
 from exgs_viewer.compress.polish import Exam, calibrate, colors
@@ -46,6 +46,8 @@ SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 
 FOLDED = ("calibrated", "grown")
 """What solved colours need only be as good as."""
+GROWN_BACK = 8.0
+"""dB that growing what pruning keeps may bring: up to 7.7 on eight scenes (whale at a tenth, `weights/README.md`)."""
 StageName = Literal["merged", "calibrated", "grown", "pruned", "amplified", "recoloured", "resized", "refined"]
 
 
@@ -220,9 +222,12 @@ def pictures(
     renderer: Renderer,
     report: Report = quiet,
 ) -> Pictures:
-    """The uncut scene, as `polish` and `tune` learn from it and are judged by it; the same for every retention."""
+    """The uncut scene, as `polish` and `tune` learn from it and are judged by it; the same for every retention.
+
+    Remembered for the next time where drawing takes long.
+    """
     degree = 3 if settings.colors == "full" else settings.sh_degree
-    return take_pictures(cloud, cameras, degree, renderer, report)
+    return cached_pictures(cloud, cameras, degree, renderer, report)
 
 
 def polish(
@@ -235,7 +240,8 @@ def polish(
     """First the bare cut, then each stage that is better than all before it; the last is the best there is.
 
     Better means nearer to the uncut scene, once stored, in views that nothing was fitted to; solved colours of a
-    merged cloud need only be as good there. `known` are its `pictures`, where the caller has kept them.
+    merged cloud need only be as good there. Pruning is amplified where it is a rival to merging. `known` are its
+    `pictures`, where the caller has kept them.
     """
     settings, folded = settled(prepared, settings), fold(prepared, settings)
     best = Stage("merged", folded.cloud, settings, stored(folded.cloud, settings), math.nan)
@@ -247,11 +253,16 @@ def polish(
     best_marks = marks(best.shown, renderer, known.exam)
     best = replace(best, psnr=fmean(best_marks))
     yield best
+    behind = math.inf
     for number, (name, improve) in enumerate(steps):
+        if name == "amplified" and behind > GROWN_BACK:
+            continue
         share = _part(report, 0.3 + 0.7 * number / len(steps), 0.7 / len(steps))
         cloud = improve(best, renderer, known.study, share)
         shown = stored(cloud, settings)
         found = marks(shown, renderer, known.exam, best_marks)
+        if name == "pruned":
+            behind = min(behind, fmean(best_marks[: len(found)]) - fmean(found))
         least = best.psnr - (TIE if name == "recoloured" and best.name in FOLDED else 0)
         if len(found) == len(best_marks) and fmean(found) > least:
             best, best_marks = Stage(name, cloud, settings, shown, fmean(found)), found

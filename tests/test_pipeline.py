@@ -176,10 +176,20 @@ def test_solved_colours_make_up_for_rounded_shapes(whole, renderer):
     [(20.0, 30.95, "recoloured"), (20.0, 30.85, "calibrated"), (32.0, 31.95, "recoloured"), (32.0, 31.85, "grown")],
 )
 def test_solved_colours_are_taken_where_the_exam_is_undecided(whole, renderer, monkeypatch, grown, mark, taken):
-    marks = iter([30.0, 31.0, grown, 20.0, 20.0, 20.0, 20.0, mark])  # merged, calibrated, grown, prunings, recoloured
+    marks = iter([30.0, 31.0, grown, 25.0, 25.0, 25.0, 25.0, mark])  # merged, calibrated, grown, prunings, recoloured
     monkeypatch.setattr(pipeline, "marks", lambda *_: [next(marks)])
     *_, last = pipeline.polish(pipeline.prepare(whole, renderer, CAMERAS), CompressionSettings(keep=0.1), renderer)
     assert last.name == taken and not list(marks)
+
+
+@pytest.mark.parametrize(("pruned", "asked"), [(20.0, 0), (25.0, 1)])
+def test_pruning_is_grown_only_where_that_may_bring_it_up_to_merging(whole, renderer, monkeypatch, pruned, asked):
+    calls, amplified = [], pipeline._amplified
+    monkeypatch.setattr(pipeline, "_amplified", lambda *given: calls.append(1) or amplified(*given))
+    marks = iter([30.0, 31.0, 31.0, *([pruned] * (3 + asked)), 31.5])  # merged, calibrated, grown, prunings, recoloured
+    monkeypatch.setattr(pipeline, "marks", lambda *_: [next(marks)])
+    *_, last = pipeline.polish(pipeline.prepare(whole, renderer, CAMERAS), CompressionSettings(keep=0.1), renderer)
+    assert len(calls) == asked and last.name == "recoloured"
 
 
 def test_where_nothing_is_to_be_improved_the_bare_cut_is_all(whole, renderer):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exgs_viewer.scene.camera import Camera, Size
-from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.settings import user_folder, write_atomically
 
 _log = logging.getLogger(__name__)
@@ -24,10 +24,14 @@ DIGEST = 16
 """Bytes of the digest that a file begins with."""
 
 
-def key_of(cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, version: str) -> str:
-    """Content, not file name: the same scene in another place is found again. `version` names the formulas."""
+def key_of(cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, version: str, sh_degree: int = 0) -> str:
+    """Content, not file name: the same scene in another place is found again. `version` names the formulas.
+
+    Harmonics above `sh_degree` play no part.
+    """
     digest = hashlib.blake2b(version.encode(), digest_size=DIGEST)
-    for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities, cloud.sh[:, 0]):
+    colors = (cloud.sh[:, number] for number in range(min(SH_COUNTS[sh_degree], cloud.sh.shape[1])))
+    for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities, *colors):
         digest.update(np.ascontiguousarray(tensor.cpu().numpy()).view(np.uint8).data)
     digest.update(repr([tuple(cameras), size]).encode())
     return digest.hexdigest()

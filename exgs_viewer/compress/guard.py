@@ -9,6 +9,7 @@ from statistics import fmean
 import torch
 
 from exgs_viewer.compress import scores
+from exgs_viewer.compress.cache import key_of, recall, remember
 from exgs_viewer.compress.polish import Exam, evenly
 from exgs_viewer.render import Renderer
 from exgs_viewer.scene.camera import Camera, Size
@@ -28,6 +29,10 @@ TIE = 0.1
 on seven scenes at three retentions; on one of them the exam was undecided (-0.03 ... 0.00 dB) where they won 0.5."""
 EXAM_SIZE: Size = (720, 540)
 """Pictures that judge: larger than those that teach, so that what only fits their pixels is found out."""
+CACHE_FILES = 4
+"""Scenes whose pictures are remembered: 92 MB each."""
+VERSION = "pictures-1"
+"""Part of the cache key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,21 +48,47 @@ class Pictures:
 def take_pictures(
     cloud: GaussianCloud, cameras: Sequence[Camera], sh_degree: int, renderer: Renderer, report: Report = quiet
 ) -> Pictures:
-    """Draw the uncut scene with `sh_degree`. With fewer than HELD_OUT cameras all of them do both."""
+    """Draw the uncut scene with `sh_degree`. With fewer than HELD_OUT cameras all of them do both.
+
+    Colours are those of float16, so that remembered pictures are the same as these.
+    """
+    settings, groups = RenderSettings(sh_degree=sh_degree), _shared_out(cameras)
+    total, done, exams = sum(len(group) for group, _ in groups), 0, []
+    for group, size in groups:
+        pictures = []
+        for camera in group:
+            report(done / total, "Drawing the scene to compare with")
+            pictures.append(renderer.render(cloud, camera, size, settings).color.half().float())
+            done += 1
+        exams.append(Exam(group, size, tuple(pictures)))
+    return Pictures(*exams)
+
+
+def cached_pictures(
+    cloud: GaussianCloud, cameras: Sequence[Camera], sh_degree: int, renderer: Renderer, report: Report = quiet
+) -> Pictures:
+    """The same as `take_pictures`, remembered beside the scores; on a GPU drawing is quicker than reading."""
+    if renderer.device.type != "cpu":
+        return take_pictures(cloud, cameras, sh_degree, renderer, report)
+    version = f"{VERSION} {HELD_OUT} {TAUGHT} {scores.SCORING_SIZE}"
+    groups, key = _shared_out(cameras), key_of(cloud, cameras, EXAM_SIZE, version, sh_degree)
+    found = recall("pictures", key, len(groups))
+    if found is not None:
+        drawn = (tuple(torch.from_numpy(pictures).float()) for pictures in found)
+        return Pictures(*(Exam(*group, each) for group, each in zip(groups, drawn, strict=True)))
+    pictures = take_pictures(cloud, cameras, sh_degree, renderer, report)
+    drawn = [torch.stack(list(exam.pictures)).half().numpy() for exam in (pictures.study, pictures.exam)]
+    remember("pictures", key, drawn, CACHE_FILES)
+    return pictures
+
+
+def _shared_out(cameras: Sequence[Camera]) -> list[tuple[tuple[Camera, ...], Size]]:
+    """Cameras that teach and cameras that judge, each with the size of their pictures."""
     held_out = cameras[HELD_OUT // 2 :: HELD_OUT] if len(cameras) >= HELD_OUT else cameras
     taught = [camera for camera in cameras if camera not in held_out] or cameras
     if len(taught) > TAUGHT:
         taught = [taught[number * len(taught) // TAUGHT] for number in range(TAUGHT)]
-    settings, total, done = RenderSettings(sh_degree=sh_degree), len(taught) + len(held_out), 0
-    exams = []
-    for group, size in ((taught, scores.SCORING_SIZE), (held_out, EXAM_SIZE)):
-        pictures = []
-        for camera in group:
-            report(done / total, "Drawing the scene to compare with")
-            pictures.append(renderer.render(cloud, camera, size, settings).color)
-            done += 1
-        exams.append(Exam(tuple(group), size, tuple(pictures)))
-    return Pictures(*exams)
+    return [(tuple(taught), scores.SCORING_SIZE), (tuple(held_out), EXAM_SIZE)]
 
 
 def take_exam(cloud: GaussianCloud, cameras: Sequence[Camera], sh_degree: int, renderer: Renderer) -> Exam:

@@ -7,9 +7,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from exgs_viewer.compress import polish
+from exgs_viewer.compress import guard, polish
+from exgs_viewer.compress.cache import key_of
 from exgs_viewer.compress.fold import Folded
-from exgs_viewer.compress.guard import EXAM_SIZE, GLANCE, HELD_OUT, HOPELESS, marks, quality, take_pictures
+from exgs_viewer.compress.guard import (
+    EXAM_SIZE,
+    GLANCE,
+    HELD_OUT,
+    HOPELESS,
+    cached_pictures,
+    marks,
+    quality,
+    take_pictures,
+)
 from exgs_viewer.compress.merge import exposure
 from exgs_viewer.compress.polish import DOUBT, RIDGE, Exam, calibrate, colors, constant_colors, with_constant_colors
 from exgs_viewer.compress.refine import SIZES, refine
@@ -167,3 +177,25 @@ def test_what_judges_was_never_learnt_from(renderer, cloud):
     assert pictures.exam.pictures[0].shape == (EXAM_SIZE[1], EXAM_SIZE[0], 3)
     few = take_pictures(cloud, many[:3], 0, renderer)
     assert few.exam.cameras == few.study.cameras == tuple(many[:3])
+
+
+def test_uncut_pictures_are_drawn_once(renderer, cloud, monkeypatch):
+    cameras = [look_at((3, 0.1 * i, 3), (0, 0, 0), (0, -1, 0)) for i in range(HELD_OUT)]
+    drawn = []
+    monkeypatch.setattr(guard, "take_pictures", lambda *given: drawn.append(1) or take_pictures(*given))
+    first, second = (cached_pictures(cloud, cameras, 0, renderer) for _ in range(2))
+    assert len(drawn) == 1
+    for one, other in ((first.study, second.study), (first.exam, second.exam)):
+        assert one.cameras == other.cameras and one.size == other.size
+        assert all(a.equal(b) and a.dtype == b.dtype for a, b in zip(one.pictures, other.pictures, strict=True))
+    # Another scene, and the same one with more of its harmonics, look different.
+    cached_pictures(cloud.replaced(means=cloud.means + 0.1), cameras, 0, renderer)
+    cached_pictures(cloud, cameras, 1, renderer)
+    assert len(drawn) == 3
+
+
+def test_harmonics_that_are_drawn_tell_scenes_apart(cloud):
+    assert cloud.sh.shape[1] > 1
+    other = cloud.replaced(sh=torch.cat([cloud.sh[:, :1], cloud.sh[:, 1:] + 0.1], dim=1))
+    same, differs = ([key_of(each, [], (1, 1), "", sh_degree) for each in (cloud, other)] for sh_degree in (0, 1))
+    assert same[0] == same[1] and differs[0] != differs[1] and same[0] != differs[0]
