@@ -71,7 +71,7 @@ class CompressionSettings:
     """How an .exgs stores numbers: compact rounds what the eye misses, float16 is lossless, paper is as published."""
     quality: Literal["auto", "high", "default", "small"] = "auto"
     """How finely the compact codec rounds; auto goes from small where few are kept to default where all are."""
-    coarser: Annotated[float, Range(-2.0, 3.0, "octaves", zero="auto")] = 0.0
+    coarser: Annotated[float, Range(-3.0, 3.0, "octaves", zero="auto")] = 0.0
     """Octaves by which `auto` rounds more coarsely than usual; auto asks the scene's own pictures when merging."""
     calibrate: bool = True
     """Correct merged opacities until each group is as visible as its members were."""

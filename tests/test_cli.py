@@ -236,7 +236,7 @@ def test_the_file_says_how_coarsely_it_was_rounded(capsys, tmp_path, scene, flag
 
 def test_a_coarseness_out_of_bounds_is_told(capsys, tmp_path, scene):
     error = mistake(capsys, "compress", scene, "-o", tmp_path / "x.exgs", "--coarser", "4")
-    assert error == "exgs: --coarser 4: must lie between -2 and 3.\n"
+    assert error == "exgs: --coarser 4: must lie between -3 and 3.\n"
 
 
 @pytest.mark.parametrize("keep", ["0", "1.01", "-3", "nan"])

@@ -12,6 +12,7 @@ The integers and the arithmetic on them are part of the file format and specifie
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
@@ -83,6 +84,10 @@ SPARSE, ASKED = 0.3, 0.6
 coarser; from there to all of the Gaussians it nears `default`."""
 COARSEST_UNIT = 4
 """Parts of an octave at least, however coarse: with fewer the bytes of a scene jump from one retention to the next."""
+STEPS = {"flat": 1, "turn": 1, "opacity": 1, "luma": 1.5, "chroma": 1.75, "harmonics": 2}
+"""Bits, or half octaves, that an octave coarser takes of these numbers."""
+FINER = {field.name: max for field in fields(Fineness)} | {"position": min}
+"""Which of two numbers of a Fineness is the finer one."""
 WIDEST = 10
 """Bits of the longest axis: at 12 parts an octave that spans a factor of 2^85, at 64 still 2^16."""
 TYPICAL = 1 << 16
@@ -182,16 +187,14 @@ def fineness_for(settings: CompressionSettings) -> Fineness:
         return FINENESS[settings.quality]
     sparse = ASKED if settings.coarser else SPARSE
     share = min(max(1 - math.log(settings.keep) / math.log(sparse), 0.0), 1.0)
-    small, default = asdict(FINENESS["small"]), asdict(FINENESS["default"])
-    mixed = {name: (1 - share) * small[name] + share * default[name] for name in small}
+    few, everything = _coarser(asdict(FINENESS["small"]), settings.coarser), asdict(FINENESS["default"])
+    if settings.coarser < 0:  # What is kept in addition makes nothing coarser.
+        everything = {name: FINER[name](few[name], everything[name]) for name in few}
+    mixed = {name: (1 - share) * few[name] + share * everything[name] for name in few}
     for name in ("position", "unit"):
-        mixed[name] = small[name] ** (1 - share) * default[name] ** share
-    coarser = (1 - share) * settings.coarser
-    mixed["position"] *= 2**coarser
-    mixed["unit"] = max(mixed["unit"] / 2**coarser, COARSEST_UNIT)
-    for name, steps in {"flat": 1, "turn": 1, "opacity": 1, "luma": 1.5, "chroma": 1.75, "harmonics": 2}.items():
-        mixed[name] -= steps * coarser
-    return Fineness(**{name: round(mixed[name]) if isinstance(small[name], int) else mixed[name] for name in small})
+        mixed[name] = few[name] ** (1 - share) * everything[name] ** share
+    whole = {name: round(mixed[name]) for name in ("unit", "thin", "opacity", "luma", "chroma", "harmonics")}
+    return Fineness(**{**mixed, **whole})
 
 
 def form_for(cloud: GaussianCloud, settings: CompressionSettings) -> Form:
@@ -258,6 +261,15 @@ def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
         opacities=_tensor(opacities.clip(0, MOST_OPAQUE)),
         sh=_tensor(np.concatenate([colours[:, None], higher], axis=1)),
     )
+
+
+def _coarser(fineness: Mapping[str, float], octaves: float) -> dict[str, float]:
+    """The numbers of a Fineness so many octaves coarser, not rounded."""
+    found = {name: number - STEPS.get(name, 0) * octaves for name, number in fineness.items()}
+    found["position"] = fineness["position"] * 2**octaves
+    found["unit"] = max(fineness["unit"] / 2**octaves, COARSEST_UNIT)
+    found["thin"] = fineness["thin"] + max(-octaves, 0)  # It is counted as coarsely as may be already.
+    return found
 
 
 def _frame(cloud: GaussianCloud, logs: NDArray[np.float64], position: float, stride: int) -> Frame:

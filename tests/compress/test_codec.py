@@ -169,7 +169,7 @@ def test_the_estimate_is_within_three_percent_on_a_real_room(scenes):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("gap", [None, 9.0, 15.0])
+@pytest.mark.parametrize("gap", [None, 0.0, 9.0, 15.0])
 def test_the_estimate_is_near_once_anchors_are_encoded(scenes, gap):
     cloud = open_scene(scenes / "lab_corner").cloud.with_sh_degree(0)
     ranked = cloud.take((cloud.opacities * cloud.scales.prod(1) ** (1 / 3)).argsort(descending=True))

@@ -25,7 +25,7 @@ def renderer():
 
 
 def test_a_scene_that_merges_badly_is_rounded_more_coarsely():
-    found = [octaves(each, 0.1) for each in (0.0, 9.0, 11.5, 14.0, 16.7, 40.0)]
+    found = [octaves(each, 0.1) for each in (-10.0, 0.0, 9.0, 11.5, 14.0, 16.7, 40.0)]
     assert found == sorted(found) and found[0] == FINEST and found[-1] == COARSEST
     assert octaves(RIGHT, MEASURED.keep) == 0 and octaves(RIGHT + rounding.OCTAVE, MEASURED.keep) == 1
 

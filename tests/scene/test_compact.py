@@ -155,13 +155,24 @@ def test_how_much_coarser_fades_until_everything_is_kept():
     assert found[:3] == pytest.approx([1, 1, 1]) and found == sorted(found, reverse=True) and found[-1] == 0
 
 
+def test_what_is_finer_than_usual_stays_so_until_everything_is_kept():
+    kept = [CompressionSettings(keep=keep, coarser=-1.5) for keep in (0.05, compact.ASKED, 0.8, 1.0)]
+    found = [compact.fineness_for(settings) for settings in kept]
+    for fewer, more in pairwise(found):
+        for field in fields(compact.Fineness):
+            one, other = getattr(fewer, field.name), getattr(more, field.name)
+            assert other <= one if field.name == "position" else other >= one, field.name
+    default = compact.FINENESS["default"]
+    assert found[-1].unit == found[0].unit > default.unit and found[-1].luma == default.luma > found[0].luma
+
+
 @pytest.mark.parametrize("quality", QUALITIES)
 def test_only_where_the_quality_is_auto_can_it_be_coarser(quality):
     settings = CompressionSettings(quality=quality)
     assert compact.fineness_for(replace(settings, coarser=1.0)) == compact.fineness_for(settings)
 
 
-@pytest.mark.parametrize("coarser", [-2.0, 1.5, 3.0])
+@pytest.mark.parametrize("coarser", [-3.0, -2.0, 1.5, 3.0])
 @pytest.mark.parametrize("count", [1, 300])
 def test_files_hold_what_they_show_however_coarse_they_are(coarser, count):
     cloud, chosen = random_cloud(count, sh_degree=1), CompressionSettings(keep=0.1, coarser=coarser)
