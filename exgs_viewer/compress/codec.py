@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from exgs_viewer.compress.rounding import COARSEST, FINEST, UNMOVED, left_open, settled
 from exgs_viewer.scene import compact, exgs, paper
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
-from exgs_viewer.scene.compact_blocks import BLOCK, pack_tiers
+from exgs_viewer.scene.compact_blocks import BLOCK, pack_block, pack_tiers
 from exgs_viewer.scene.compact_blocks import spatial_order as key_order
 from exgs_viewer.scene.exgs_forms import PROGRESSIVE, tier_counts
 from exgs_viewer.scene.float16 import Frame, frame_around, position_codes, rows, spatial_order, to_codes, to_planes
@@ -199,7 +199,9 @@ def _compact_rates(
     for size in tier_counts(count, settings):
         chosen = _spaced(survivors[(survivors >= first) & (survivors < first + size)])
         numbers = compact.to_numbers(ranked.take(torch.from_numpy(chosen)), form)
-        payloads = pack_tiers([numbers.take(key_order(numbers))], form, quiet)[0]
+        ordered = numbers.take(key_order(numbers))
+        # All of them are cut into blocks as in the file; runs of more than these stand for a block of it.
+        payloads = pack_tiers([ordered], form, quiet)[0] if len(chosen) == size else pack_block(ordered, form)
         costs += [len(payload) * size / len(chosen) for payload in payloads]
         first += size
     return tuple(float(cost) for cost in costs / count)

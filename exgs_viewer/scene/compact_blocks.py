@@ -26,6 +26,8 @@ from exgs_viewer.settings import Report
 MAX_BLOCK = 1 << 16
 BLOCK = 40_000
 """Gaussians a block should hold: large enough to learn from, small enough to keep two cores equally busy."""
+TWO_BLOCKS = 1 << 14
+"""Gaussians from which on there are two blocks at least: 0.1 to 0.4 % more bytes, read in six tenths of the time."""
 TABLE = struct.Struct("<I")
 ENTRY = struct.Struct("<II")
 SMALL_BLOCK = 256
@@ -43,7 +45,7 @@ def pack_tiers(tiers: Sequence[Numbers], form: Form, report: Report) -> list[Pay
     """The payloads of tiers whose Gaussians are in spatial order."""
     blocks = [_blocks(tier) for tier in tiers]
     jobs = [block for tier in blocks for block in tier]
-    coded = iter(in_threads(lambda block, _: _pack_block(block, form), jobs, report))
+    coded = iter(in_threads(lambda block, _: pack_block(block, form), jobs, report))
     return [_joined(tier, [next(coded) for _ in tier]) for tier in blocks]
 
 
@@ -57,13 +59,13 @@ def unpack_tiers(tiers: Sequence[tuple[int, list[memoryview]]], form: Form, repo
 
 
 def _blocks(tier: Numbers) -> list[Numbers]:
-    count = -(-len(tier.keys) // BLOCK)
+    count = max(-(-len(tier.keys) // BLOCK), 1 + (len(tier.keys) >= TWO_BLOCKS))
     count += count > 1 and count % 2  # An even number keeps two cores equally long at work.
     ends = np.linspace(0, len(tier.keys), count + 1).astype(np.int64)
     return [tier.take(slice(start, end)) for start, end in pairwise(ends)]
 
 
-def _pack_block(block: Numbers, form: Form) -> list[bytes]:
+def pack_block(block: Numbers, form: Form) -> list[bytes]:
     """The bytes of one block, for the base and for each SH degree."""
     keys, values = block.keys.copy(), np.ascontiguousarray(block.values)
     fewest = -(-len(keys) * FEWEST_BITS // 8)
