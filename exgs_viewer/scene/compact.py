@@ -86,8 +86,6 @@ COARSEST_UNIT = 4
 """Parts of an octave at least, however coarse: with fewer the bytes of a scene jump from one retention to the next."""
 STEPS = {"flat": 1, "turn": 1, "opacity": 1, "luma": 1.5, "chroma": 1.75, "harmonics": 2}
 """Bits, or half octaves, that an octave coarser takes of these numbers."""
-FINER = {field.name: max for field in fields(Fineness)} | {"position": min}
-"""Which of two numbers of a Fineness is the finer one."""
 WIDEST = 10
 """Bits of the longest axis: at 12 parts an octave that spans a factor of 2^85, at 64 still 2^16."""
 TYPICAL = 1 << 16
@@ -187,14 +185,14 @@ def fineness_for(settings: CompressionSettings) -> Fineness:
         return FINENESS[settings.quality]
     sparse = ASKED if settings.coarser else SPARSE
     share = min(max(1 - math.log(settings.keep) / math.log(sparse), 0.0), 1.0)
-    few, everything = _coarser(asdict(FINENESS["small"]), settings.coarser), asdict(FINENESS["default"])
+    small, everything = asdict(FINENESS["small"]), asdict(FINENESS["default"])
+    few = _coarser(small, settings.coarser)
     if settings.coarser < 0:  # What is kept in addition makes nothing coarser.
-        everything = {name: FINER[name](few[name], everything[name]) for name in few}
+        everything = {name: (min if name == "position" else max)(few[name], everything[name]) for name in few}
     mixed = {name: (1 - share) * few[name] + share * everything[name] for name in few}
     for name in ("position", "unit"):
         mixed[name] = few[name] ** (1 - share) * everything[name] ** share
-    whole = {name: round(mixed[name]) for name in ("unit", "thin", "opacity", "luma", "chroma", "harmonics")}
-    return Fineness(**{**mixed, **whole})
+    return Fineness(**{name: round(mixed[name]) if isinstance(small[name], int) else mixed[name] for name in small})
 
 
 def form_for(cloud: GaussianCloud, settings: CompressionSettings) -> Form:
