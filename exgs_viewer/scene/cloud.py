@@ -89,6 +89,8 @@ class GaussianCloud:
 def join(clouds: list[GaussianCloud]) -> GaussianCloud:
     """One cloud of all the Gaussians; lower SH degrees are padded with zeros to the highest."""
     most = max(cloud.sh.shape[1] for cloud in clouds)
-    sh = [torch.nn.functional.pad(cloud.sh, (0, 0, 0, most - cloud.sh.shape[1])) for cloud in clouds]
     names = ("means", "scales", "quats", "opacities")
+    sh = [cloud.sh for cloud in clouds]
+    if any(cloud.sh.shape[1] < most for cloud in clouds):
+        sh = [torch.nn.functional.pad(each, (0, 0, 0, most - each.shape[1])) for each in sh]
     return GaussianCloud(*(torch.cat([getattr(cloud, name) for cloud in clouds]) for name in names), torch.cat(sh))

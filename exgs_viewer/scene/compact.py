@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
-from exgs_viewer.scene.compact_geometry import CORE, HALF, cell_middles, rotations, thin_axes
+from exgs_viewer.scene.compact_geometry import CORE, HALF, HALF_OCTAVES, appearances, cell_middles, rotation_numbers
 from exgs_viewer.scene.compact_model import (
     ANGLE,
     AXES,
@@ -93,9 +93,6 @@ TYPICAL = 1 << 16
 OCTAVES = (1 << (AXES - 1)) // CORE
 COLOUR_LIMIT = 16.0
 """Colours are kept within 0.5 +- this."""
-HALF_OCTAVES = 2.0 ** (-0.5 * np.arange(21))
-MOST_OPAQUE = 0.999
-"""A decoded opacity of 1 is drawn like this, so that its logit stays finite in other formats."""
 
 
 @dataclass(frozen=True)
@@ -230,34 +227,30 @@ def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
     """The rounded numbers of every Gaussian, in the cloud's order."""
     cloud = cloud.to("cpu")
     assert all(np.isfinite(getattr(cloud, field.name).numpy()).all() for field in fields(cloud)), "NaN cannot be stored"
-    axes, logs = _sorted_axes(cloud)
     values = np.zeros((len(cloud), COLUMNS), np.int32)
-    _round_sizes(values, logs, cloud.opacities.numpy(), form)
+    _round_sizes(values, _log_scales(cloud), cloud.opacities.numpy(), form)
     bits = precisions(values, form.numbers)  # [N, 4]
-    values[:, NORMAL_U : ANGLE + 1] = _rotation_numbers(axes, bits)
+    values[:, NORMAL_U : ANGLE + 1] = rotation_numbers(cloud.quats.numpy(), cloud.scales.numpy(), bits)
     values[:, LUMA:] = np.round(_luma(cloud.sh[:, 0].numpy() * SH_C0, COLOUR_LIMIT) / _colour_steps(form, bits))
     higher = cloud.sh[:, 1:].numpy().astype(np.float64)
-    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, bits)[:, None])
+    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, bits[:, 3])[:, None])
     return Numbers(_keys(cloud, form.frame), values, harmonics.reshape(len(cloud), -1).astype(np.int32))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # Damaged files may ask for infinite values; their reader refuses them.
 def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     """The cloud that numbers stand for."""
-    values = numbers.values
-    bits = precisions(values, form.numbers)
     sizes = np.exp2((np.arange(1 << form.width) + float(form.smallest)) / form.unit)
-    wide = sizes[values[:, LONG : MIDDLE + 1] << np.array([0, 1])]
-    scales = np.concatenate([wide, wide[:, 1:] * _thicknesses(form)[values[:, SHORT], None]], axis=1)
-    opacities = (values[:, OPACITY] * HALF_OCTAVES[opacity_halves(values, form.numbers)]) ** 2
-    colours = _rgb(values[:, LUMA:] * _colour_steps(form, bits)) / SH_C0
-    higher = _rgb(numbers.harmonics.reshape(len(values), -1, 3) * _harmonic_steps(form, bits)[:, None])
+    scales, quats, opacities, constant, share = appearances(numbers.values, form.numbers, sizes, _thicknesses(form))
+    if numbers.harmonics.shape[1]:
+        higher = numbers.harmonics.reshape(len(share), -1, 3) * _harmonic_steps(form, share)[:, None]
+        constant = np.concatenate([constant, _rgb(higher)], axis=1)
     return GaussianCloud(
         means=torch.from_numpy(cell_middles(numbers.keys, np.array(form.frame.origin), form.frame.step)),
-        scales=_tensor(scales),
-        quats=torch.from_numpy(rotations(values, bits)),
-        opacities=_tensor(opacities.clip(0, MOST_OPAQUE)),
-        sh=_tensor(np.concatenate([colours[:, None], higher], axis=1)),
+        scales=torch.from_numpy(scales),
+        quats=torch.from_numpy(quats),
+        opacities=torch.from_numpy(opacities),
+        sh=_tensor(constant),
     )
 
 
@@ -311,46 +304,6 @@ def _thicknesses(form: Form) -> NDArray[np.float64]:
     return parts
 
 
-def _sorted_axes(cloud: GaussianCloud) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The directions of the longest and of the thinnest axis, [N, 2, 3], and _log_scales."""
-    order = np.argsort(-cloud.scales.numpy(), axis=1, kind="stable")
-    quats = cloud.quats.numpy().astype(np.float64)
-    w, x, y, z = (quats / np.linalg.norm(quats, axis=1, keepdims=True)).T
-    columns = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)],
-            [2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)],
-            [2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )  # [axis, xyz, N]
-    every = np.arange(len(order))
-    axes = np.stack([columns[order[:, 0], :, every], columns[order[:, 2], :, every]], axis=1)
-    return axes, _log_scales(cloud)
-
-
-def _rotation_numbers(axes: NDArray[np.float64], bits: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[N, 3]: the thin axis on the octahedral square of its upper half, and the turn of the long one around it."""
-    thin = axes[:, 1] * np.where(axes[:, 1, 2:] < 0, -1.0, 1.0)
-    x, y = (thin[:, :2] / np.abs(thin).sum(1, keepdims=True)).T
-    cells = (1 << bits[:, :1]).astype(np.float64)
-    square = np.stack([x + y, x - y], axis=1) / 2 + 0.5
-    numbers = np.empty((len(axes), 3))
-    numbers[:, :2] = np.floor(square * cells).clip(0, cells - 1)
-    first, second = _tangents(thin_axes(numbers[:, :2], bits[:, 0]))
-    turn = np.arctan2((axes[:, 0] * second).sum(1), (axes[:, 0] * first).sum(1)) / math.pi % 1.0
-    parts = 1 << bits[:, 1]
-    numbers[:, 2] = np.floor(turn * parts) % parts
-    return numbers.astype(np.int64)
-
-
-def _tangents(thin: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the shortest rotation from z to `thin` takes x and y (Duff et al. 2017), each [N, 3]."""
-    x, y, z = thin.T
-    a = -1 / (1 + z)
-    b = x * y * a
-    return np.stack([1 + x * x * a, b, -x], axis=1), np.stack([b, 1 + y * y * a, -y], axis=1)
-
-
 def _keys(cloud: GaussianCloud, frame: Frame) -> NDArray[np.uint64]:
     """[N] Morton keys, x most significant."""
     steps = (cloud.means.numpy().astype(np.float64) - np.array(frame.origin)) / frame.step
@@ -397,10 +350,10 @@ def _colour_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.stack([_steps(form.luma, bits[:, 2]), chroma, chroma], axis=1)
 
 
-def _harmonic_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The same of the higher harmonics."""
-    chroma = _steps(form.harmonics - 2, bits[:, 3])
-    return np.stack([_steps(form.harmonics, bits[:, 3]), chroma, chroma], axis=1)
+def _harmonic_steps(form: Form, share: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The same of the higher harmonics, which `precision` gives `share` [N] half octaves more."""
+    chroma = _steps(form.harmonics - 2, share)
+    return np.stack([_steps(form.harmonics, share), chroma, chroma], axis=1)
 
 
 def _tensor(numbers: NDArray) -> torch.Tensor:
