@@ -11,6 +11,7 @@ import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ from exgs_viewer.settings import user_folder, write_atomically
 _log = logging.getLogger(__name__)
 DIGEST = 16
 """Bytes of the digest that a file begins with."""
+_contents: WeakKeyDictionary[GaussianCloud, dict[int, bytes]] = WeakKeyDictionary()
+"""Digests of the clouds that are in memory, by how many SH coefficients they cover."""
 
 
 def key_of(cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, version: str, sh_degree: int = 0) -> str:
@@ -30,9 +33,7 @@ def key_of(cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, version:
     Harmonics above `sh_degree` play no part.
     """
     digest = hashlib.blake2b(version.encode(), digest_size=DIGEST)
-    colors = (cloud.sh[:, number] for number in range(min(SH_COUNTS[sh_degree], cloud.sh.shape[1])))
-    for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities, *colors):
-        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).view(np.uint8).data)
+    digest.update(_content_of(cloud, min(SH_COUNTS[sh_degree], cloud.sh.shape[1])))
     digest.update(repr([tuple(cameras), size]).encode())
     return digest.hexdigest()
 
@@ -64,6 +65,18 @@ def recall(folder: str, key: str, count: int) -> list[NDArray] | None:
     except (OSError, ValueError, EOFError):
         return None
     return arrays
+
+
+def _content_of(cloud: GaussianCloud, count: int) -> bytes:
+    """Digest of a cloud with its first `count` SH coefficients. Four caches ask for it: it is worked out once."""
+    known = _contents.setdefault(cloud, {})
+    if count not in known:
+        digest = hashlib.blake2b(digest_size=DIGEST)
+        colors = (cloud.sh[:, number] for number in range(count))
+        for tensor in (cloud.means, cloud.scales, cloud.quats, cloud.opacities, *colors):
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).view(np.uint8).data)
+        known[count] = digest.digest()
+    return known[count]
 
 
 def _path(folder: str, key: str) -> Path:
