@@ -1,16 +1,21 @@
-"""`exgs train`: make scenes, make pairs, train a painter, validate it; train an amplifier."""
+"""`exgs train`: make scenes, make pairs, train a painter, validate it; train an amplifier; train both together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from exgs_viewer.errors import ExgsError
+from exgs_viewer.settings import Report
 from exgs_viewer.terminal import answer, progress
-from exgs_viewer.train.options import AmplifierOptions, Options
+from exgs_viewer.train.options import AmplifierOptions, JointOptions, Options
+
+if TYPE_CHECKING:  # Those import torch, for which `--help` need not wait.
+    from exgs_viewer.render import Renderer
+    from exgs_viewer.train.lessons import Lessons
 
 
 @dataclass(frozen=True)
@@ -124,17 +129,11 @@ class TrainPainter:
 
 
 @dataclass(frozen=True)
-class TrainAmplifier:
-    """Train the amplifier: how much kept Gaussians grow for what was dropped around them, or merged into them.
-
-    Stop it at any moment, the same command goes on. The run's folder holds curve.csv and validation.csv.
-
-        exgs train amplifier run --scenes scenes
-        exgs train amplifier merged-run --scenes scenes --merged
-    """
+class FromScenes:
+    """What is trained on scenes themselves: where they are."""
 
     run_folder: Positional[Path]
-    """Folder of the run: lessons, state, curves, and the amplifier as the viewer loads it."""
+    """Folder of the run: lessons, state, curves, and what was learnt as the viewer loads it."""
     scenes: Path | None = None
     """Folder of trained scenes; of an index.json only those whose use is `train`."""
     photos: Path | None = None
@@ -143,6 +142,30 @@ class TrainAmplifier:
     """Scenes made by code."""
     gatherings: int = 5
     """Scenes of trained objects put together."""
+
+    def lessons(self, merged: bool, renderer: Renderer, report: Report) -> Lessons:
+        """Lessons of all the scenes; those that are not there yet are made."""
+        from exgs_viewer.train.lessons import Course, Lessons, prepare
+        from exgs_viewer.train.sources import Sources
+
+        sources, folder = Sources(self.scenes, self.photos), self.run_folder / "lessons"
+        prepare(folder, sources, sources.names(self.made, self.gatherings), Course(merged=merged), renderer, report)
+        return Lessons(folder)
+
+    def told(self, steps: int, seconds: float) -> int:
+        return answer(False, {"run": str(self.run_folder), "steps": steps, "seconds": seconds})
+
+
+@dataclass(frozen=True)
+class TrainAmplifier(FromScenes):
+    """Train the amplifier: how much kept Gaussians grow for what was dropped around them, or merged into them.
+
+    Stop it at any moment, the same command goes on. The run's folder holds curve.csv and validation.csv.
+
+        exgs train amplifier run --scenes scenes
+        exgs train amplifier merged-run --scenes scenes --merged
+    """
+
     merged: FlagCreatePairsOff[bool] = False
     """For scenes whose Gaussians are merged (preset default) instead of dropped (paper)."""
     options: OmitArgPrefixes[AmplifierOptions] = field(default_factory=AmplifierOptions)
@@ -150,15 +173,34 @@ class TrainAmplifier:
     def run(self) -> int:
         from exgs_viewer.render import open_renderer
         from exgs_viewer.train.amplifier import train
-        from exgs_viewer.train.lessons import Course, Lessons, prepare
-        from exgs_viewer.train.sources import Sources
 
-        sources, renderer, folder = Sources(self.scenes, self.photos), open_renderer(), self.run_folder / "lessons"
+        renderer = open_renderer()
         with progress() as report:
-            names, course = sources.names(self.made, self.gatherings), Course(merged=self.merged)
-            prepare(folder, sources, names, course, renderer, report)
-            run = train(self.run_folder, Lessons(folder), self.options, renderer, report)
-        return answer(False, {"run": str(self.run_folder), "steps": run.step, "seconds": run.seconds})
+            lessons = self.lessons(self.merged, renderer, report)
+            run = train(self.run_folder, lessons, self.options, renderer, report)
+        return self.told(run.step, run.seconds)
+
+
+@dataclass(frozen=True)
+class TrainJoint(FromScenes):
+    """Train painter and amplifier under one loss, as ExGS does: what is dropped or grown is what can be repainted.
+
+    Stop it at any moment, the same command goes on. The run's folder holds curve.csv, validation.csv and sample sheets.
+
+        exgs train joint run --scenes scenes
+    """
+
+    options: OmitArgPrefixes[JointOptions] = field(default_factory=JointOptions)
+
+    def run(self) -> int:
+        from exgs_viewer.render import open_renderer
+        from exgs_viewer.train.joint import train
+
+        renderer = open_renderer()
+        with progress() as report:
+            lessons = self.lessons(False, renderer, report)
+            run = train(self.run_folder, lessons, self.options, renderer, report)
+        return self.told(run.step, run.seconds)
 
 
 @dataclass(frozen=True)
@@ -200,6 +242,7 @@ COMMANDS = (
     | Annotated[MakePairs, subcommand("make-pairs")]
     | Annotated[TrainPainter, subcommand("painter")]
     | Annotated[TrainAmplifier, subcommand("amplifier")]
+    | Annotated[TrainJoint, subcommand("joint")]
     | Annotated[Validate, subcommand("validate")]
 )
 
@@ -213,6 +256,7 @@ class Train:
         exgs train make-pairs -o pairs --scenes scenes --photos photos
         exgs train painter run --pairs pairs
         exgs train amplifier amplifier-run --scenes scenes
+        exgs train joint both --scenes scenes
     """
 
     command: OmitSubcommandPrefixes[OmitArgPrefixes[COMMANDS]]

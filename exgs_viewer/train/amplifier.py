@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,9 @@ import torch
 from torch import Tensor
 
 from exgs_viewer.compress.amplify import Amplifier, Growth, grown, write_amplifier
-from exgs_viewer.render import Renderer
+from exgs_viewer.render import Cotangent, Renderer
+from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import RenderSettings, Report, quiet
 from exgs_viewer.train.lessons import Lesson, Lessons
 from exgs_viewer.train.options import AmplifierOptions
@@ -136,7 +138,7 @@ def in_view(lesson: Lesson) -> Lesson:
     radius = 3 * lesson.cloud.scales.amax(1)
     shown = (z + radius > 0) & (x.abs() < reach * width / height + 2 * radius) & (y.abs() < reach + 2 * radius)
     index = shown.nonzero()[:, 0]
-    return Lesson(lesson.cloud.take(index), lesson.around.take(index), lesson.camera, lesson.wanted)
+    return replace(lesson, cloud=lesson.cloud.take(index), around=lesson.around.take(index))
 
 
 @torch.no_grad()
@@ -153,15 +155,18 @@ def picture_loss(lesson: Lesson, growth: Growth, renderer: Renderer) -> tuple[fl
         # A display shows no more than 1, so what is brighter does not answer.
         return missing * (drawn <= 1) * (2 / (missing.numel() * (error + FLOOR)))
 
-    height, width = wanted.shape[:2]
-    found = renderer.gradients(cloud, lesson.camera, (width, height), cotangent)
-    slopes = Growth(
-        (found.scales * cloud.scales).cpu(), (found.opacities * cloud.opacities * (1 - cloud.opacities)).cpu()
-    )
+    slopes = slopes_of(cloud, lesson.camera, (wanted.shape[1], wanted.shape[0]), renderer, cotangent)
     return math.log((errors[0] + FLOOR) / _error(lesson.cloud, lesson, renderer)), slopes
 
 
-def _error(cloud: object, lesson: Lesson, renderer: Renderer) -> float:
+def slopes_of(cloud: GaussianCloud, camera: Camera, size: Size, renderer: Renderer, cotangent: Cotangent) -> Growth:
+    """How what `cotangent` says of a picture of a grown cloud changes with the growth of each Gaussian."""
+    found = renderer.gradients(cloud, camera, size, cotangent)
+    logits = found.opacities * cloud.opacities * (1 - cloud.opacities)
+    return Growth((found.scales * cloud.scales).cpu(), logits.cpu())
+
+
+def _error(cloud: GaussianCloud, lesson: Lesson, renderer: Renderer) -> float:
     """Mean squared error of a cloud's picture, FLOOR included."""
     height, width = lesson.wanted.shape[:2]
     drawn = renderer.render(cloud.to(renderer.device), lesson.camera, (width, height), RenderSettings()).color

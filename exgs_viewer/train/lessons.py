@@ -10,6 +10,7 @@ selection keeps and its surroundings, or what merging makes (calibrated and reco
 
     means scales quats opacities sh    a GaussianCloud [M]
     shared along lost                  Surroundings [M]
+    keep                               share of the Gaussians []
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Lesson:
     camera: Camera
     wanted: Tensor
     """[H, W, 3] float32. The uncut scene from there."""
+    keep: float
+    """Share of the Gaussians that is left."""
 
 
 def write_lessons(path: Path, source: Source, course: Course, renderer: Renderer, report: Report = quiet) -> int:
@@ -94,6 +97,7 @@ def write_lessons(path: Path, source: Source, course: Course, renderer: Renderer
     for number in range(course.retentions):
         report(0.8 + 0.2 * number / course.retentions, f"{source.name}: compressing it")
         keep = LEAST * (MOST / LEAST) ** ((number + random.random()) / course.retentions)
+        tensors[f"{number}.keep"] = torch.tensor(keep)
         for part in reduced(keep):
             for item in fields(part):
                 tensors[f"{number}.{item.name}"] = getattr(part, item.name).cpu().contiguous()
@@ -156,7 +160,7 @@ class Lessons:
 
     def __init__(self, folder: Path) -> None:
         """Raises SceneError where there are none."""
-        self.paths = [path for path in sorted(Path(folder).glob("*.safetensors")) if _counts(_opened(path))[0]]
+        self.paths = [path for path in sorted(Path(folder).glob("*.safetensors")) if _shows_something(path)]
         if not self.paths:
             raise SceneError(f"{folder}: there are no lessons in it; name scenes to make them from.")
 
@@ -198,17 +202,25 @@ def _opened(path: Path) -> safe_open:
         raise SceneError(f"{path}: these lessons are damaged ({error}); delete it to have it made anew.") from error
 
 
+def _shows_something(path: Path) -> bool:
+    with _opened(path) as file:
+        views, ways = _counts(file)
+    if views and not ways:
+        raise SceneError(f"{path}: these lessons are of an older version; delete the file to have it made anew.")
+    return views > 0
+
+
 def _counts(file: safe_open) -> tuple[int, int]:
     """Views and retentions of a file."""
-    names = file.keys()
-    return len(file.get_tensor("cameras")), sum(name.endswith(".lost") for name in names)
+    return len(file.get_tensor("cameras")), sum(name.endswith(".keep") for name in file.keys())  # noqa: SIM118 - no dict
 
 
 def _lesson(file: safe_open, way: int, view: int) -> Lesson:
     cloud = GaussianCloud(*(file.get_tensor(f"{way}.{item.name}") for item in fields(GaussianCloud)))
     values = file.get_tensor("cameras")[view].tolist()
     camera = Camera(tuple(values[:3]), tuple(values[3:7]), values[7])
-    return Lesson(cloud, _around(file, way), camera, file.get_slice("pictures")[view].float())
+    keep = float(file.get_tensor(f"{way}.keep"))
+    return Lesson(cloud, _around(file, way), camera, file.get_slice("pictures")[view].float(), keep)
 
 
 def _around(file: safe_open, way: int) -> Surroundings:

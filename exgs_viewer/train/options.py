@@ -95,3 +95,29 @@ class AmplifierOptions(Schedule):
     judge_every: int = 250
     batch: int = 2
     """Pictures in a step, of different scenes."""
+
+
+@dataclass(frozen=True)
+class JointOptions(Schedule):
+    """How to train a painter and the amplifier under one loss."""
+
+    steps: int = 20_000
+    rate: float = 1e-3
+    warm_up: int = 200
+    plateau: float = 0.4
+    decay: float = 0.999
+    weight_decay: float = 1e-4
+    save_every: float = 240.0
+    tell_every: int = 50
+    judge_every: int = 1000
+    preset: str = "lite"
+    """Architecture of the painter: lite is trained from nothing."""
+    faster: float = 4.0
+    """How much faster the amplifier learns than the painter."""
+    batch: int = 2
+    """Pictures in a step, of different scenes."""
+    threads: int = 0
+    """CPU threads; 0 takes all cores."""
+    squeezenet: Path | None = None
+    """Weights of SqueezeNet 1.1 (features.py) for a perceptual term."""
+    losses: LossWeights = field(default_factory=LossWeights)

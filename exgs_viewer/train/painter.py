@@ -13,26 +13,25 @@ the uninterrupted one would have gone.
 from __future__ import annotations
 
 import copy
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pixel_unshuffle
 
 from exgs_viewer import images
 from exgs_viewer.networks import fill, read_tensors, write_tensors
-from exgs_viewer.restore.painter import SD_TURBO, Painted
+from exgs_viewer.restore.painter import SD_TURBO, Painted, Painter
 from exgs_viewer.restore.weights import has_bfloat16, write_painter
 from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
 from exgs_viewer.train.features import Features
 from exgs_viewer.train.losses import batch_psnr, terms, total
 from exgs_viewer.train.options import LossWeights, Options
-from exgs_viewer.train.schedule import asked_to_end, rate_at
+from exgs_viewer.train.schedule import go_on, rate_at
 from exgs_viewer.train.state import CURVE, JUDGED, STATE, Average, append_row, cut_rows, load_state, save_state
 from exgs_viewer.train.subject import merge_adapters, parameter_groups, subject
 from exgs_viewer.train.team import Team
@@ -51,7 +50,7 @@ class Run:
         self.painter = subject(options.preset).to(self.device, memory_format=torch.channels_last)
         self.features = Features(options.squeezenet).to(self.device) if options.squeezenet else None
         self.average = Average(self.painter, options.decay)
-        groups = parameter_groups(self.painter, options)
+        groups = parameter_groups(self.painter)
         self.optimizer = torch.optim.AdamW(groups, lr=options.rate, weight_decay=options.weight_decay, fused=True)
         # An encoder that was never taught says next to nothing, and to want that of the latent silences the UNet.
         taught = options.autoencode > 0 or options.preset == SD_TURBO.preset
@@ -107,23 +106,13 @@ class Run:
 
     def _painted(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         with autocast(self.device):
-            wanted = self._wanted_latent(batch) if self.teacher else None
+            wanted = wanted_latent(self.painter, self.teacher, batch) if self.teacher else None
             painted = self.painter(batch.frames)
         painted = Painted(painted.picture.float(), painted.latent.float())
         found = terms(painted, batch.frames.color, batch.target, wanted)
         if self.features:
             found["features"] = self.features(painted.picture, batch.target)
         return found, painted.picture.detach()
-
-    @torch.no_grad()
-    def _wanted_latent(self, batch: Batch) -> Tensor:
-        """The uncut picture's latent by the teacher.
-
-        Not by the encoder that is being trained, nor its average: the way to agree with oneself is to answer the same
-        to every picture, and within some thousand steps the latent said nothing any more.
-        """
-        seen = clean(batch).frames.channels(self.painter.config.inputs)
-        return self.teacher(pixel_unshuffle(seen, self.painter.config.pixel_shuffle)).float()
 
     def _begin_to_paint(self) -> None:
         """The encoder as it is becomes the teacher; after autoencoding the decoder's output is what the picture lacks,
@@ -148,6 +137,19 @@ class Run:
         about = {"step": self.step, "seconds": self.seconds, "options": asdict(self.options)}
         save_state(self.folder / STATE, self.painter, self.average, self.optimizer, about)
 
+    def look(self) -> None:
+        """What is due every `judge_every` steps; the pairs that have been added since are taken up."""
+        if self.team.leads and self.step > self.options.autoencode:
+            self.judge()
+        self.pairs = self.pairs.again()
+
+    def line(self, means: dict[str, float]) -> dict[str, float]:
+        """A line of the curve."""
+        names = ("loss", *(field.name for field in fields(LossWeights)), "norm", "psnr_in", "psnr_out")
+        rate = rate_at(self.step - 1, self.options)
+        values = {name: means.get(name, 0.0) for name in names}
+        return {"step": self.step, "seconds": self.seconds, "rate": rate, **values}
+
     def judge(self) -> None:
         """Validate the averaged weights, write a sheet and the weights as the viewer loads them."""
         judged = copy.deepcopy(self.painter).eval()
@@ -163,40 +165,18 @@ def train(folder: Path, pairs: PairSet, options: Options, report: Report = quiet
     """Train up to `options.steps`, going on from what lies in `folder`; a polite signal saves and ends it."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    run, rows = Run(folder, pairs, options), []
-    saved, before = time.monotonic(), time.monotonic() - run.seconds
-    with asked_to_end() as asked:
-        while run.step < options.steps and not run.team.any(bool(asked)):
-            rows.append(run.advance())
-            run.seconds = time.monotonic() - before
-            if run.step % options.tell_every == 0:
-                _tell(run, rows, report)
-                rows = []
-            if run.step % options.judge_every == 0:
-                if run.team.leads and run.step > options.autoencode:
-                    run.judge()
-                run.pairs = run.pairs.again()
-            if run.team.leads and time.monotonic() - saved > options.save_every:
-                run.save()
-                saved = time.monotonic()
-    if run.team.leads:
-        run.save()
-    run.team.part()
-    return run
+    return go_on(Run(folder, pairs, options), report)
 
 
-def _tell(run: Run, rows: list[dict[str, float]], report: Report) -> None:
-    """One line of the curve: the means of some steps."""
-    means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-    report(run.step / run.options.steps, f"step {run.step}: {means['psnr_in']:.2f} -> {means['psnr_out']:.2f} dB")
-    if run.team.leads:
-        append_row(run.folder / CURVE, _row(run, means))
+def wanted_latent(painter: Painter, teacher: nn.Module, batch: Batch) -> Tensor:
+    """The uncut picture's latent by the teacher.
 
-
-def _row(run: Run, means: dict[str, float]) -> dict[str, float]:
-    names = ("loss", *(field.name for field in fields(LossWeights)), "norm", "psnr_in", "psnr_out")
-    rate = rate_at(run.step - 1, run.options)
-    return {"step": run.step, "seconds": run.seconds, "rate": rate, **{name: means.get(name, 0.0) for name in names}}
+    Not by the encoder that is being trained, nor its average: the way to agree with oneself is to answer the same
+    to every picture, and within some thousand steps the latent said nothing any more.
+    """
+    with torch.no_grad():
+        seen = clean(batch).frames.channels(painter.config.inputs)
+        return teacher(pixel_unshuffle(seen, painter.config.pixel_shuffle)).float()
 
 
 def autocast(device: torch.device) -> AbstractContextManager:

@@ -9,7 +9,6 @@ from torch import nn
 
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore.painter import PRESETS, SD_TURBO, Painter, decoder_convolutions
-from exgs_viewer.train.options import Options
 
 RANK = 4
 """Of the low-rank changes; they count in full (scale 1)."""
@@ -50,7 +49,7 @@ def merge_adapters(painter: Painter) -> Painter:
     return painter
 
 
-def parameter_groups(painter: Painter, options: Options) -> list[dict[str, Any]]:
+def parameter_groups(painter: Painter) -> list[dict[str, Any]]:
     """Groups for the optimiser, each with the `factor` that its learning rate is multiplied by."""
     tuned = {name: value for name, value in painter.named_parameters() if value.requires_grad}
     pretrained = [value for name, value in tuned.items() if name.startswith("unet.")]

@@ -49,7 +49,7 @@ def test_the_autoencoder_is_frozen_and_what_is_new_learns_faster():
     names = tuned(network)
     assert not any(name.startswith("vae.") and ".lora_" not in name for name in names)
     assert {name.partition(".")[0] for name in names} == {"unet", "vae", "skip", "mask", "prompt_embeds"}
-    unet, fresh = parameter_groups(network, QUICK)
+    unet, fresh = parameter_groups(network)
     assert fresh["factor"] == 5 and unet["factor"] == 1
     assert len(unet["params"]) + len(fresh["params"]) == len(names)
 

@@ -15,7 +15,7 @@ from exgs_viewer.restore import painter as network
 from exgs_viewer.restore.painter import LITE
 from exgs_viewer.train.data import PairSet, varied
 from exgs_viewer.train.options import Options
-from exgs_viewer.train.painter import TEACHER, Run, train
+from exgs_viewer.train.painter import TEACHER, Run, train, wanted_latent
 from exgs_viewer.train.schedule import rate_at
 from exgs_viewer.train.state import STATE
 from tests.restore.test_painter import SMALL_UNET
@@ -96,9 +96,9 @@ def test_a_run_leaves_its_curve_its_sheets_and_a_painter(tmp_path, pairs):
 def test_the_latent_that_is_wanted_stays_what_autoencoding_made_it(tmp_path, pairs):
     run = train(tmp_path / "run", pairs, replace(QUICK, steps=QUICK.autoencode + 1))
     batch = pairs.batch(4, 32, np.random.default_rng(1))
-    wanted = run._wanted_latent(batch)
+    wanted = wanted_latent(run.painter, run.teacher, batch)
     later = train(tmp_path / "run", pairs, replace(QUICK, steps=40))
-    assert later._wanted_latent(batch).equal(wanted) and wanted.std() > 1e-3
+    assert wanted_latent(later.painter, later.teacher, batch).equal(wanted) and wanted.std() > 1e-3
     encoders = [each.painter.vae.encoder.layers[0].weight for each in (run, later)]
     assert not encoders[0].equal(encoders[1])  # while the encoder itself has gone on learning
 
