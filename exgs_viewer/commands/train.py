@@ -183,7 +183,7 @@ class TrainAmplifier(FromScenes):
 
 @dataclass(frozen=True)
 class TrainJoint(FromScenes):
-    """Train painter and amplifier under one loss, as ExGS does: what is dropped or grown is what can be repainted.
+    """Train painter and amplifier under one loss, as ExGS does: growth learns what the painter cannot mend.
 
     Stop it at any moment, the same command goes on. The run's folder holds curve.csv, validation.csv and sample sheets.
 

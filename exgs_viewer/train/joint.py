@@ -29,7 +29,7 @@ from exgs_viewer.compress.surroundings import Surroundings
 from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import never
 from exgs_viewer.restore.inpaint import filled
-from exgs_viewer.restore.painter import SD_TURBO, Painted
+from exgs_viewer.restore.painter import SD_TURBO, Frames, Painted
 from exgs_viewer.restore.painting import frames
 from exgs_viewer.restore.weights import write_painter
 from exgs_viewer.scene.camera import Size
@@ -125,7 +125,7 @@ class Run:
         before = {"psnr_bare": bare, "psnr_in": batch.frames.color}
         return told | {name: batch_psnr(each, batch.target).mean().item() for name, each in before.items()}
 
-    def _found(self, shown: object, bare: Tensor, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    def _found(self, shown: Frames, bare: Tensor, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """The terms of the loss, whose errors are held against those of the bare picture, and the painted one."""
         with autocast(self.device):
             wanted = wanted_latent(self.painter, self.teacher, batch) if self.teacher else None

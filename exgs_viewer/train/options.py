@@ -51,10 +51,9 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Options(Schedule):
-    """How to train a painter."""
+class PainterSchedule(Schedule):
+    """What every training of a painter shares."""
 
-    steps: int = 60_000
     rate: float = 1e-3
     warm_up: int = 200
     plateau: float = 0.4
@@ -65,19 +64,37 @@ class Options(Schedule):
     judge_every: int = 1000
     preset: str = "lite"
     """Architecture: lite is trained from nothing."""
+    threads: int = 0
+    """CPU threads; 0 takes all cores."""
+    squeezenet: Path | None = None
+    """Weights of SqueezeNet 1.1 (features.py) for a perceptual term."""
+    losses: LossWeights = field(default_factory=LossWeights)
+
+
+@dataclass(frozen=True)
+class Options(PainterSchedule):
+    """How to train a painter on pairs."""
+
+    steps: int = 60_000
     batch: int = 8
     """Crops in a step; fewer where they are larger."""
     crop: int = 128
     """Pixels along a crop's side; twice that in the last third, since attention needs to see around."""
     autoencode: int = 0
     """Steps that first teach encoder and decoder of lite alone, with uncut pictures. They cost more than they gave."""
-    threads: int = 0
-    """CPU threads; 0 takes all cores."""
     judged: int = 64
     """Crops that are judged."""
-    squeezenet: Path | None = None
-    """Weights of SqueezeNet 1.1 (features.py) for a perceptual term."""
-    losses: LossWeights = field(default_factory=LossWeights)
+
+
+@dataclass(frozen=True)
+class JointOptions(PainterSchedule):
+    """How to train a painter and the amplifier under one loss."""
+
+    steps: int = 20_000
+    batch: int = 2
+    """Pictures in a step, of different scenes."""
+    faster: float = 4.0
+    """How much faster the amplifier learns than the painter."""
 
 
 @dataclass(frozen=True)
@@ -95,29 +112,3 @@ class AmplifierOptions(Schedule):
     judge_every: int = 250
     batch: int = 2
     """Pictures in a step, of different scenes."""
-
-
-@dataclass(frozen=True)
-class JointOptions(Schedule):
-    """How to train a painter and the amplifier under one loss."""
-
-    steps: int = 20_000
-    rate: float = 1e-3
-    warm_up: int = 200
-    plateau: float = 0.4
-    decay: float = 0.999
-    weight_decay: float = 1e-4
-    save_every: float = 240.0
-    tell_every: int = 50
-    judge_every: int = 1000
-    preset: str = "lite"
-    """Architecture of the painter: lite is trained from nothing."""
-    faster: float = 4.0
-    """How much faster the amplifier learns than the painter."""
-    batch: int = 2
-    """Pictures in a step, of different scenes."""
-    threads: int = 0
-    """CPU threads; 0 takes all cores."""
-    squeezenet: Path | None = None
-    """Weights of SqueezeNet 1.1 (features.py) for a perceptual term."""
-    losses: LossWeights = field(default_factory=LossWeights)
