@@ -32,7 +32,9 @@ from tests.conftest import random_cloud
 from tests.restore.test_painter import SMALL_UNET
 
 COURSE = Course(views=3, retentions=2, size=(96, 64))
-QUICK = JointOptions(preset="small", steps=6, batch=1, warm_up=1, tell_every=2, judge_every=3, threads=1)
+QUICK = JointOptions(
+    preset="small", steps=6, rate=1e-3, faster=4.0, batch=1, warm_up=1, tell_every=2, judge_every=3, threads=1
+)
 PLAIN = LossWeights(relative=1.0, ssim=0.0, latent=0.0)
 VIEWS = [look_at(place, (0, 0, 0), (0, -1, 0)) for place in [(1, 0, -2.5), (0, 1, 2.5), (-2, -1, 1)]]
 
