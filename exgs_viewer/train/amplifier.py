@@ -23,8 +23,7 @@ import torch
 from torch import Tensor
 
 from exgs_viewer.compress.amplify import Amplifier, Growth, grown, write_amplifier
-from exgs_viewer.render import Cotangent, Renderer
-from exgs_viewer.scene.camera import Camera, Size
+from exgs_viewer.render import Cotangent, Renderer, RenderOutput
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import RenderSettings, Report, quiet
 from exgs_viewer.train.lessons import Lesson, Lessons
@@ -44,10 +43,7 @@ class Run:
     def __init__(self, folder: Path, lessons: Lessons, options: AmplifierOptions, renderer: Renderer) -> None:
         torch.manual_seed(options.seed)
         self.folder, self.lessons, self.options, self.renderer = Path(folder), lessons, options, renderer
-        self.amplifier = Amplifier()
-        mean, deviation = lessons.statistics()
-        self.amplifier.mean.copy_(mean)
-        self.amplifier.deviation.copy_(deviation)
+        self.amplifier = fresh_amplifier(lessons)
         self.average = Average(self.amplifier, options.decay)
         self.optimizer = torch.optim.AdamW(
             self.amplifier.parameters(), lr=options.rate, weight_decay=options.weight_decay
@@ -129,6 +125,15 @@ def train(folder: Path, lessons: Lessons, options: AmplifierOptions, renderer: R
     return run
 
 
+def fresh_amplifier(lessons: Lessons) -> Amplifier:
+    """An amplifier that changes nothing yet and knows what its inputs are like."""
+    amplifier = Amplifier()
+    mean, deviation = lessons.statistics()
+    amplifier.mean.copy_(mean)
+    amplifier.deviation.copy_(deviation)
+    return amplifier
+
+
 def in_view(lesson: Lesson) -> Lesson:
     """The lesson without the Gaussians that lie behind its camera or far outside the picture."""
     place = lesson.camera.world_to_camera()
@@ -155,19 +160,23 @@ def picture_loss(lesson: Lesson, growth: Growth, renderer: Renderer) -> tuple[fl
         # A display shows no more than 1, so what is brighter does not answer.
         return missing * (drawn <= 1) * (2 / (missing.numel() * (error + FLOOR)))
 
-    slopes = slopes_of(cloud, lesson.camera, (wanted.shape[1], wanted.shape[0]), renderer, cotangent)
+    slopes = slopes_of(cloud, lesson, renderer, cotangent)
     return math.log((errors[0] + FLOOR) / _error(lesson.cloud, lesson, renderer)), slopes
 
 
-def slopes_of(cloud: GaussianCloud, camera: Camera, size: Size, renderer: Renderer, cotangent: Cotangent) -> Growth:
-    """How what `cotangent` says of a picture of a grown cloud changes with the growth of each Gaussian."""
-    found = renderer.gradients(cloud, camera, size, cotangent)
+def slopes_of(cloud: GaussianCloud, lesson: Lesson, renderer: Renderer, cotangent: Cotangent) -> Growth:
+    """How what `cotangent` says of the lesson's picture of a grown cloud changes with the growth of each Gaussian."""
+    found = renderer.gradients(cloud, lesson.camera, lesson.size, cotangent)
     logits = found.opacities * cloud.opacities * (1 - cloud.opacities)
     return Growth((found.scales * cloud.scales).cpu(), logits.cpu())
 
 
+def drawn(cloud: GaussianCloud, lesson: Lesson, renderer: Renderer) -> RenderOutput:
+    """The lesson's picture of a cloud."""
+    return renderer.render(cloud.to(renderer.device), lesson.camera, lesson.size, RenderSettings())
+
+
 def _error(cloud: GaussianCloud, lesson: Lesson, renderer: Renderer) -> float:
     """Mean squared error of a cloud's picture, FLOOR included."""
-    height, width = lesson.wanted.shape[:2]
-    drawn = renderer.render(cloud.to(renderer.device), lesson.camera, (width, height), RenderSettings()).color
-    return float((drawn - lesson.wanted.to(drawn.device)).square().mean()) + FLOOR
+    color = drawn(cloud, lesson, renderer).color
+    return float((color - lesson.wanted.to(color.device)).square().mean()) + FLOOR

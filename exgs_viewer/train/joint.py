@@ -24,31 +24,28 @@ import torch
 from torch import Tensor, nn
 
 from exgs_viewer import images
-from exgs_viewer.compress.amplify import Amplifier, Growth, grown, write_amplifier
+from exgs_viewer.compress.amplify import Growth, grown, write_amplifier
 from exgs_viewer.compress.surroundings import Surroundings
-from exgs_viewer.render import Renderer, RenderOutput
+from exgs_viewer.render import Renderer
 from exgs_viewer.restore import never
 from exgs_viewer.restore.inpaint import filled
-from exgs_viewer.restore.painter import SD_TURBO, Frames, Painted
+from exgs_viewer.restore.painter import SD_TURBO
 from exgs_viewer.restore.painting import frames
 from exgs_viewer.restore.weights import write_painter
-from exgs_viewer.scene.camera import Size
 from exgs_viewer.scene.cloud import GaussianCloud
-from exgs_viewer.settings import RenderSettings, Report, quiet
-from exgs_viewer.train.amplifier import in_view, slopes_of
+from exgs_viewer.settings import Report, quiet
+from exgs_viewer.train.amplifier import drawn, fresh_amplifier, in_view, slopes_of
 from exgs_viewer.train.data import Batch
 from exgs_viewer.train.features import Features
 from exgs_viewer.train.lessons import Lesson, Lessons
-from exgs_viewer.train.losses import batch_psnr, terms, total
+from exgs_viewer.train.losses import batch_psnr, total
 from exgs_viewer.train.options import JointOptions
-from exgs_viewer.train.painter import autocast, wanted_latent
+from exgs_viewer.train.painter import paint
 from exgs_viewer.train.schedule import go_on, rate_at
 from exgs_viewer.train.state import CURVE, JUDGED, STATE, Average, append_row, cut_rows, load_state, save_state
 from exgs_viewer.train.subject import merge_adapters, parameter_groups, subject
 from exgs_viewer.train.team import Team
-
-SHEET_ROWS = 12
-"""Rows of the sample sheet."""
+from exgs_viewer.train.validate import sheet
 
 
 class Run:
@@ -60,11 +57,7 @@ class Run:
         self.team = Team()
         self.device = self.team.device
         self.painter = subject(options.preset).to(self.device, memory_format=torch.channels_last)
-        self.amplifier = Amplifier()
-        mean, deviation = lessons.statistics()
-        self.amplifier.mean.copy_(mean)
-        self.amplifier.deviation.copy_(deviation)
-        self.amplifier.to(self.device)
+        self.amplifier = fresh_amplifier(lessons).to(self.device)
         self.both = nn.ModuleDict({"painter": self.painter, "amplifier": self.amplifier})
         self.features = Features(options.squeezenet).to(self.device) if options.squeezenet else None
         # Only the encoder of a pre-trained autoencoder says what a latent ought to be.
@@ -103,44 +96,34 @@ class Run:
         with torch.enable_grad():
             growth = self.amplifier(_moved(lesson.around, self.device))
         cloud = grown(lesson.cloud, Growth(growth.scales.detach(), growth.opacities.detach()))
-        cloud, size, told = cloud.to(self.renderer.device), _size(lesson), {}
-        bare = self._drawn(lesson.cloud, lesson).color.movedim(2, 0)[None].to(self.device)
-        batch = self._batch(self._drawn(cloud, lesson), lesson)
+        cloud, told = cloud.to(self.renderer.device), {}
+        bare, batch = self._bare(lesson), self._batch(cloud, lesson)
 
         @torch.enable_grad()
-        def cotangent(drawn: Tensor) -> Tensor:
-            picture = drawn.detach().requires_grad_(True)
+        def cotangent(unlimited: Tensor) -> Tensor:
+            picture = unlimited.detach().requires_grad_(True)
             # A display shows no more than 1, so what is brighter does not answer.
             seen = picture.clamp(max=1).movedim(2, 0)[None].to(self.device)
             fill = seen + (batch.frames.fill - batch.frames.color)
-            found, painted = self._found(replace(batch.frames, color=seen, fill=fill), bare, batch)
+            found, painted = paint(self, replace(batch.frames, color=seen, fill=fill), bare, batch)
             loss = total(found, self.options.losses)
             (loss / self.options.batch).backward()
             told.update(loss=loss.item(), psnr_out=batch_psnr(painted.detach(), batch.target).mean().item())
             return picture.grad
 
-        slopes = slopes_of(cloud, lesson.camera, size, self.renderer, cotangent)
+        slopes = slopes_of(cloud, lesson, self.renderer, cotangent)
         ends, starts = [growth.scales, growth.opacities], [slopes.scales, slopes.opacities]
         torch.autograd.backward(ends, [slope.to(self.device) for slope in starts])
         before = {"psnr_bare": bare, "psnr_in": batch.frames.color}
         return told | {name: batch_psnr(each, batch.target).mean().item() for name, each in before.items()}
 
-    def _found(self, shown: Frames, bare: Tensor, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """The terms of the loss, whose errors are held against those of the bare picture, and the painted one."""
-        with autocast(self.device):
-            wanted = wanted_latent(self.painter, self.teacher, batch) if self.teacher else None
-            painted = self.painter(shown)
-        painted = Painted(painted.picture.float(), painted.latent.float())
-        found = terms(painted, bare, batch.target, wanted)
-        if self.features:
-            found["features"] = self.features(painted.picture, batch.target)
-        return found, painted.picture
+    def _bare(self, lesson: Lesson) -> Tensor:
+        """[1, 3, H, W]. The picture before anything grows."""
+        return drawn(lesson.cloud, lesson, self.renderer).color.movedim(2, 0)[None].to(self.device)
 
-    def _drawn(self, cloud: GaussianCloud, lesson: Lesson) -> RenderOutput:
-        return self.renderer.render(cloud.to(self.renderer.device), lesson.camera, _size(lesson), RenderSettings())
-
-    def _batch(self, output: RenderOutput, lesson: Lesson) -> Batch:
-        """A picture as the painter sees it, and the uncut one."""
+    def _batch(self, cloud: GaussianCloud, lesson: Lesson) -> Batch:
+        """The picture of a cloud as the painter sees it, and the uncut one."""
+        output = drawn(cloud, lesson, self.renderer)
         shown = frames(output, filled(output, never), lesson.keep)
         return Batch(shown, lesson.wanted.movedim(2, 0)[None]).to(self.device)
 
@@ -165,15 +148,13 @@ class Run:
         painter, amplifier = merge_adapters(judged["painter"]), judged["amplifier"].cpu()
         rows, strips = [], []
         for lesson in self.lessons.held_out():
-            bare = self._drawn(lesson.cloud, lesson).color.movedim(2, 0)[None].to(self.device)
-            batch = self._batch(self._drawn(grown(lesson.cloud, amplifier.predict(lesson.around)), lesson), lesson)
-            shown = [bare, batch.frames.color, painter(batch.frames).picture.clamp(0, 1)]
+            batch = self._batch(grown(lesson.cloud, amplifier.predict(lesson.around)), lesson)
+            shown = [self._bare(lesson), batch.frames.color, painter(batch.frames).picture.clamp(0, 1)]
             rows.append([float(batch_psnr(each, batch.target)) for each in shown])
             strips.append(torch.cat([each[0] for each in (*shown, batch.target)], 2).movedim(0, 2).cpu())
         means = {name: sum(c) / len(c) for name, c in zip(("bare", "in", "out"), zip(*rows, strict=True), strict=True)}
         append_row(self.folder / JUDGED, {"step": self.step, "views": len(rows), **means})
-        sheet = torch.cat(strips[:: max(1, len(strips) // SHEET_ROWS)][:SHEET_ROWS])
-        images.write_png(self.folder / "samples" / f"{self.step:07d}.png", sheet)
+        images.write_png(self.folder / "samples" / f"{self.step:07d}.png", sheet(strips))
         about = {"step": self.step, "scenes": [path.stem for path in self.lessons.paths], **means}
         write_painter(self.folder / "painter", painter, about)
         write_amplifier(self.folder / "amplifier", amplifier, {**about, "options": asdict(self.options)})
@@ -185,10 +166,6 @@ def train(folder: Path, lessons: Lessons, options: JointOptions, renderer: Rende
     if options.threads:
         torch.set_num_threads(options.threads)
     return go_on(Run(folder, lessons, options, renderer), report)
-
-
-def _size(lesson: Lesson) -> Size:
-    return lesson.wanted.shape[1], lesson.wanted.shape[0]
 
 
 def _moved(around: Surroundings, device: torch.device) -> Surroundings:

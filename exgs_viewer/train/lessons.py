@@ -75,6 +75,11 @@ class Lesson:
     keep: float
     """Share of the Gaussians that is left."""
 
+    @property
+    def size(self) -> Size:
+        """Of its picture."""
+        return self.wanted.shape[1], self.wanted.shape[0]
+
 
 def write_lessons(path: Path, source: Source, course: Course, renderer: Renderer, report: Report = quiet) -> int:
     """Compress one scene, draw it uncut and write both; returns the number of views, 0 where nothing is to be seen."""

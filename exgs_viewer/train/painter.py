@@ -16,6 +16,7 @@ import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch.nn.functional import pixel_unshuffle
 
 from exgs_viewer import images
 from exgs_viewer.networks import fill, read_tensors, write_tensors
-from exgs_viewer.restore.painter import SD_TURBO, Painted, Painter
+from exgs_viewer.restore.painter import SD_TURBO, Frames, Painted, Painter
 from exgs_viewer.restore.weights import has_bfloat16, write_painter
 from exgs_viewer.settings import Report, quiet
 from exgs_viewer.train.data import Batch, PairSet, clean
@@ -105,14 +106,8 @@ class Run:
         return found, painted.picture.detach()
 
     def _painted(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        with autocast(self.device):
-            wanted = wanted_latent(self.painter, self.teacher, batch) if self.teacher else None
-            painted = self.painter(batch.frames)
-        painted = Painted(painted.picture.float(), painted.latent.float())
-        found = terms(painted, batch.frames.color, batch.target, wanted)
-        if self.features:
-            found["features"] = self.features(painted.picture, batch.target)
-        return found, painted.picture.detach()
+        found, picture = paint(self, batch.frames, batch.frames.color, batch)
+        return found, picture.detach()
 
     def _begin_to_paint(self) -> None:
         """The encoder as it is becomes the teacher; after autoencoding the decoder's output is what the picture lacks,
@@ -166,6 +161,27 @@ def train(folder: Path, pairs: PairSet, options: Options, report: Report = quiet
     if options.threads:
         torch.set_num_threads(options.threads)
     return go_on(Run(folder, pairs, options), report)
+
+
+class Student(Protocol):
+    """What `paint` asks of a run."""
+
+    device: torch.device
+    painter: Painter
+    teacher: nn.Module | None
+    features: Features | None
+
+
+def paint(run: Student, shown: Frames, given: Tensor, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    """The terms of the loss of what the painter makes of `shown`, against the picture `given`; and that picture."""
+    with autocast(run.device):
+        wanted = wanted_latent(run.painter, run.teacher, batch) if run.teacher else None
+        painted = run.painter(shown)
+    painted = Painted(painted.picture.float(), painted.latent.float())
+    found = terms(painted, given, batch.target, wanted)
+    if run.features:
+        found["features"] = run.features(painted.picture, batch.target)
+    return found, painted.picture
 
 
 def wanted_latent(painter: Painter, teacher: nn.Module, batch: Batch) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -35,7 +35,12 @@ def validate(
     result = _means("", rows)
     for band, (low, high) in BANDS.items():
         result |= _means(f"{band}_", [row for row in rows if low < row[0] <= high])
-    return result, torch.cat(strips[:: max(1, len(strips) // SHEET_ROWS)][:SHEET_ROWS])
+    return result, sheet(strips)
+
+
+def sheet(strips: Sequence[Tensor]) -> Tensor:
+    """SHEET_ROWS of the strips [h, w, 3] at most, evenly, one below the other."""
+    return torch.cat(list(strips[:: max(1, len(strips) // SHEET_ROWS)][:SHEET_ROWS]))
 
 
 def _compared(picture: Tensor, batch: Batch) -> tuple[float, ...]:
