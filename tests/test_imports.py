@@ -22,6 +22,7 @@ HOMES = {
         "compress.*",
         "scene.space",
         "scene.range_coder",
+        "scene.lanes",
         "scene.compact_geometry",
         "scene.compact_model",
         "scene.codebook",

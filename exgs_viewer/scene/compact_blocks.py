@@ -8,7 +8,7 @@ specified in `EXGS.md`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from exgs_viewer.errors import SceneError
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.scene.compact import Form, Numbers, to_cloud
-from exgs_viewer.scene.compact_model import COLUMNS, code_harmonics, code_positions, code_values
+from exgs_viewer.scene.compact_model import COLUMNS, code_base, code_harmonics
 from exgs_viewer.scene.exgs_header import FEWEST_BITS
-from exgs_viewer.scene.range_coder import close_writer, open_reader, open_writer, read_whole
+from exgs_viewer.scene.range_coder import MARGIN
 from exgs_viewer.scene.streams import in_threads
 from exgs_viewer.settings import Report
 
@@ -69,49 +69,43 @@ def pack_block(block: Numbers, form: Form) -> list[bytes]:
     """The bytes of one block, for the base and for each SH degree."""
     keys, values = block.keys.copy(), np.ascontiguousarray(block.values)
     fewest = -(-len(keys) * FEWEST_BITS // 8)
-
-    def base(state, data):
-        code_positions(state, data, keys)
-        code_values(state, data, keys, values, form.numbers)
-
-    parts = [_written(base, 64 * len(keys), fewest)]
+    parts = [_written(lambda data: code_base(False, data, len(data), keys, values, form.numbers), len(keys), fewest)]
     for degree in range(1, _degree(block.harmonics.shape[1]) + 1):
         part = np.ascontiguousarray(block.harmonics[:, _columns(degree)])
-        parts.append(_written(lambda state, data, part=part: code_harmonics(state, data, part), 8 * part.size, fewest))
+        parts.append(_written(lambda data, part=part: code_harmonics(False, data, len(data), part), part.size, fewest))
     return parts
 
 
-def _written(code, room: int, fewest: int) -> bytes:
-    """What `code` writes; `room` is doubled until it suffices."""
+def _written(code: Callable[[NDArray[np.uint8]], tuple[int, int]], numbers: int, fewest: int) -> bytes:
+    """What `code` writes at the front and at the end of the room it is given, which grows until it suffices; between
+    them as many zeros as `fewest` bytes need."""
+    room = 16 * numbers + 1024
     while True:
-        data = np.empty(room + 1024, np.uint8)
-        state = open_writer()
-        code(state, data)
-        size = close_writer(state, data)
-        if size >= 0:
-            return data[:size].tobytes().ljust(fewest, b"\0")
-        room *= 2
+        data = np.empty(room, np.uint8)
+        at, end = code(data)
+        if at <= end:
+            zeros = max(fewest - at - (room - end), 0)
+            return data[:at].tobytes() + bytes(zeros) + data[end:].tobytes()
+        room *= 4
 
 
 def _unpack_block(count: int, payloads: list[memoryview], form: Form) -> Numbers:
     keys, values = np.zeros(count, np.uint64), np.zeros((count, COLUMNS), np.int32)
-    data = np.frombuffer(payloads[0], np.uint8).copy()
-    state = open_reader(data)
-    code_positions(state, data, keys)
-    code_values(state, data, keys, values, form.numbers)
-    _check_read(state, data)
+    _read(lambda data, size: code_base(True, data, size, keys, values, form.numbers), payloads[0])
     parts = []
     for degree, payload in enumerate(payloads[1:], 1):
-        data, part = np.frombuffer(payload, np.uint8).copy(), np.zeros((count, _width(degree)), np.int32)
-        state = open_reader(data)
-        code_harmonics(state, data, part)
-        _check_read(state, data)
+        part = np.zeros((count, _width(degree)), np.int32)
+        _read(lambda data, size, part=part: code_harmonics(True, data, size, part), payload)
         parts.append(part)
     return Numbers(keys, values, np.concatenate([np.zeros((count, 0), np.int32), *parts], axis=1))
 
 
-def _check_read(state: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
-    if not read_whole(state, data):
+def _read(code: Callable[[NDArray[np.uint8], int], tuple[int, int]], payload: memoryview) -> None:
+    """Have `code` read a part; what stands at its front and at its end must not overlap."""
+    data = np.zeros(len(payload) + MARGIN, np.uint8)
+    data[: len(payload)] = np.frombuffer(payload, np.uint8)
+    at, end = code(data, len(payload))
+    if at > end:
         raise SceneError("a block ends before its Gaussians do")
 
 

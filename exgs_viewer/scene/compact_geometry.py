@@ -14,6 +14,7 @@ from exgs_viewer.scene.cloud import SH_C0
 from exgs_viewer.scene.compact_model import (
     ANGLE,
     AXES,
+    COLUMNS,
     FOR_CHROMA,
     FOR_LUMA,
     GREEN,
@@ -30,6 +31,7 @@ from exgs_viewer.scene.compact_model import (
     places,
     precision,
 )
+from exgs_viewer.scene.lanes import borrow
 
 CORE = 1 << 16
 """Steps from the middle within which positions are evenly spaced; beyond, the step doubles whenever the distance does,
@@ -85,7 +87,7 @@ def rotation_numbers(quats, scales, bits):
             long = which if scales[i, which] > scales[i, long] else long
         for which in (1, 0):
             thin = which if scales[i, which] < scales[i, thin] else thin
-        x, y, z = axis(quats[i], thin)
+        x, y, z = axis(borrow(quats, 4 * i), thin)
         if z < 0:
             x, y, z = -x, -y, -z
         whole = abs(x) + abs(y) + abs(z)
@@ -95,7 +97,7 @@ def rotation_numbers(quats, scales, bits):
         v = min(max(math.floor(((x - y) / 2 + 0.5) * cells), 0), cells - 1)
         x, y, z = thin_axis(u, v, cells)
         first, second = tangents(x, y, z)
-        ax, ay, az = axis(quats[i], long)
+        ax, ay, az = axis(borrow(quats, 4 * i), long)
         across, along = ax * second[0] + ay * second[1] + az * second[2], ax * first[0] + ay * first[1] + az * first[2]
         parts = 1 << bits[i, 1]
         found[i, 0], found[i, 1] = u, v
@@ -115,8 +117,8 @@ def appearances(values, form, sizes, thicknesses):
     scales, quats = np.empty((n, 3), np.float32), np.empty((n, 4), np.float32)
     opacities, colours, harmonics = np.empty(n, np.float32), np.empty((n, 1, 3), np.float32), np.empty(n, np.int64)
     for i in range(n):
-        row = values[i]
-        flat_bits, turn_bits, share, harmonics[i] = precision(row, form)
+        row, numbers = borrow(values, COLUMNS * i), borrow(form, 0)
+        flat_bits, turn_bits, share, harmonics[i] = precision(row, numbers)
         wide = sizes[row[MIDDLE] << 1]
         scales[i, 0], scales[i, 1], scales[i, 2] = sizes[row[LONG]], wide, wide * thicknesses[row[SHORT]]
         x, y, z = thin_axis(row[NORMAL_U], row[NORMAL_V], float(1 << flat_bits))
@@ -125,10 +127,10 @@ def appearances(values, form, sizes, thicknesses):
         w, x, y = (1 + z) / length, x / length, y / length
         quats[i, 0], quats[i, 1] = w * cos, x * sin - y * cos
         quats[i, 2], quats[i, 3] = x * cos + y * sin, w * sin
-        root = row[OPACITY] * HALF_OCTAVES[opacity_half(row, form)]
+        root = row[OPACITY] * HALF_OCTAVES[opacity_half(row, numbers)]
         opacities[i] = min(root * root, MOST_OPAQUE)
-        chroma = HALF_OCTAVES[half_steps(form[FOR_CHROMA], share, 20)]
-        luma = row[LUMA] * HALF_OCTAVES[half_steps(form[FOR_LUMA], share, 20)]
+        chroma = HALF_OCTAVES[half_steps(numbers[FOR_CHROMA], share, 20)]
+        luma = row[LUMA] * HALF_OCTAVES[half_steps(numbers[FOR_LUMA], share, 20)]
         orange, green = row[ORANGE] * chroma, row[GREEN] * chroma
         grey = luma - green / 2
         colours[i, 0, 0], colours[i, 0, 2] = (grey + orange / 2) / SH_C0, (grey - orange / 2) / SH_C0

@@ -1,7 +1,7 @@
 """What is likely in a compact block: the contexts in which the range coder sees its positions, shapes and colours.
 
 Half of a block is noise that nobody can predict (the lower bits of positions and rotations) and is written as it is.
-The other half leans on what is known already: how many Gaussians share a cell of space, what the two nearest of the
+The other half leans on what is known already: how many Gaussians share a cell of space, what the nearest of the
 Gaussians before look like, the sizes of the same Gaussian. The order of things is specified in `EXGS.md`.
 """
 
@@ -10,15 +10,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from exgs_viewer.scene.lanes import LANES, borrow
 from exgs_viewer.scene.range_coder import (
-    SIGNED,
+    MOST_NOISE,
+    close_coder,
     code_bit,
-    code_bits,
     code_even,
+    code_lone_symbol,
+    code_noise,
     code_signed,
-    code_tree,
-    code_tree_of_two,
-    fresh,
+    code_symbol,
+    fresh_counters,
+    fresh_rows,
+    open_coder,
 )
 
 AXES = 21
@@ -27,7 +31,7 @@ DEPTH = 3 * AXES
 LONG, MIDDLE, SHORT, NORMAL_U, NORMAL_V, ANGLE, OPACITY, LUMA, ORANGE, GREEN, COLUMNS = range(11)
 """Columns of a block's values: three sizes, the way its flat side faces, the turn in it, opacity, colour."""
 BEFORE = 24
-"""Gaussians before the present one among which the two nearest are sought."""
+"""Gaussians before the present one among which the four nearest are sought."""
 LEAST_BITS, MOST_BITS = 3, 13
 """Of each rotation number; the turn may have none."""
 THIN_BITS = 6
@@ -38,10 +42,76 @@ HALF_STEPS = np.array([round(2.0 ** (20 - half / 2)) for half in range(33)], np.
 """2^(-half / 2) in units of 2^-20: the steps of opacity and colour."""
 
 
+LEARNT = 8
+"""Bits of a number that are learnt at most; what is below them is noise."""
+CLASSES = 16
+"""Of how many Gaussians share a cell."""
+SPLITS, SIDES, COUNTERS = 0, 64 * CLASSES, 2 * 64 * CLASSES
+"""Where the counters of positions begin: do both halves of a cell hold some, and if not, which one."""
+LONGS, MIDDLES, SHORTS, OPACITIES, FACES, TURNS = 256, 256, 64 + 256, 17 * 17, 65, 3 * 72
+"""Contexts of the numbers, both those that speak the more the more they have seen and those that speak else."""
+FIRST_LONG = CLASSES
+FIRST_MIDDLE = FIRST_LONG + (1 + LANES) * LONGS
+FIRST_SHORT = FIRST_MIDDLE + (1 + LANES) * MIDDLES
+FIRST_OPACITY = FIRST_SHORT + (1 + LANES) * SHORTS
+FIRST_FACE = FIRST_OPACITY + (1 + LANES) * OPACITIES
+FIRST_TURN = FIRST_FACE + (1 + LANES) * FACES
+FIRST_COLOUR = FIRST_TURN + TURNS
+ROWS = FIRST_COLOUR + 3 * (64 + 8)
+"""Rows of the table of a block: shares of a cell (from 0), then the numbers above, upper parts before lower ones."""
+
+
 @njit(cache=True, nogil=True)
-def code_positions(state, data, keys):
+def code_base(reading, data, size, keys, values, form):
+    """Sorted Morton keys [n] uint64 and values [n, COLUMNS] int32 of a block <-> `data` uint8, `size` bytes of it.
+
+    `form` [len(FORM)] int64. While reading, the data have MARGIN zeros behind them, and keys and values are filled in.
+    Returns what `close_coder` does.
+    """
+    counters, table = np.empty(COUNTERS, np.uint32), np.empty((ROWS, LANES), np.int32)
+    fresh_counters(counters)
+    _fresh_table(table, form)
+    seen, nobody = np.zeros((len(keys), SEEN), np.int64), np.zeros(COLUMNS, np.int32)
+    return _code_base(reading, data, size, keys, values, form, counters, table, seen, nobody)
+
+
+@njit(cache=True, nogil=True)
+def _code_base(reading, data, size, keys, values, form, counters, table, seen, nobody):
+    """With all the memory handed in, of which pointers are made."""
+    coder = open_coder(reading, borrow(data, 0), size)
+    coder = _code_positions(coder, borrow(counters, 0), borrow(table, 0), keys)
+    coder = _code_values(coder, borrow(table, 0), places(keys), values, borrow(form, 0), seen, borrow(nobody, 0))
+    return close_coder(coder)
+
+
+@njit(cache=True, nogil=True)
+def _fresh_table(table, form):
+    """Nothing is known, but how many bits a number has."""
+    for size in range(CLASSES):
+        fresh_rows(table, size, size + 1, size + 1 if size < 8 else LANES)
+    _fresh_numbers(table, FIRST_LONG, LONGS, 0, LONGS, form[WIDTH] - 2)
+    _fresh_numbers(table, FIRST_MIDDLE, MIDDLES, 0, MIDDLES, form[WIDTH] - 2)
+    _fresh_numbers(table, FIRST_SHORT, SHORTS, 0, SHORTS, form[THIN])
+    for half in range(17):
+        _fresh_numbers(table, FIRST_OPACITY, OPACITIES, 17 * half, 17 * half + 17, min(half // 2 + 1, LEARNT))
+    _fresh_numbers(table, FIRST_FACE, FACES, 0, FACES, 6)
+    for bits in range(1, 4):
+        fresh_rows(table, FIRST_TURN + 72 * bits - 72, FIRST_TURN + 72 * bits, 1 << bits)
+    fresh_rows(table, FIRST_COLOUR, ROWS, LANES)
+
+
+@njit(cache=True, nogil=True)
+def _fresh_numbers(table, first, contexts, start, stop, bits):
+    """The same for some contexts of `_code_number`."""
+    lower = _lower_bits(bits)
+    fresh_rows(table, first + start, first + stop, 1 << (bits - lower))
+    start, stop = first + contexts + LANES * start, first + contexts + LANES * stop
+    fresh_rows(table, start, stop, 1 << lower)
+
+
+@njit(cache=True, nogil=True)
+def _code_positions(coder, counters, table, keys):
     """Sorted Morton keys [n] uint64, halving space along the longest common beginnings (in place when reading)."""
-    split, side, share = fresh(16 * 64), fresh(64 * 64), fresh(32 * 64)
     stack = np.empty((DEPTH + 1, 3), np.int64)  # first Gaussian, count, bits that are left
     beginnings = np.zeros(DEPTH + 1, np.int64)
     stack[0, 0], stack[0, 1], stack[0, 2] = 0, len(keys), DEPTH
@@ -53,45 +123,46 @@ def code_positions(state, data, keys):
         while left > 0 and count > 1:
             left -= 1
             size = _size_class(count)
-            lower = _lower_half(keys, first, count, left)
-            if code_bit(state, data, split, 64 * size + left, np.int64(0 < lower < count)):
-                lower = _code_share(state, data, share, count, size, lower)
+            lower = np.int64(0) if coder.reading else _lower_half(keys, first, count, left)
+            coder, both = code_bit(coder, counters, SPLITS + 64 * size + left, np.int64(0 < lower < count))
+            if both:
+                coder, lower = _code_share(coder, table, count, size, lower)
                 stack[height, 0], stack[height, 1], stack[height, 2] = first + lower, count - lower, left
                 beginnings[height] = 2 * beginning + 1
                 height += 1
                 count, beginning = lower, 2 * beginning
             else:
-                upper = code_bit(state, data, side, 64 * (2 * size + left % 3 // 2) + left, np.int64(lower == 0))
+                coder, upper = code_bit(coder, counters, SIDES + 64 * size + left, np.int64(lower == 0))
                 beginning = 2 * beginning + upper
-        if left > 0:
-            beginning = (beginning << left) | code_bits(state, data, left, np.int64(keys[first]) & ((1 << left) - 1))
+        rest = np.int64(0) if coder.reading else np.int64(keys[first])
+        while left > 0:
+            bits = min(left, MOST_NOISE)
+            left -= bits
+            coder, part = code_noise(coder, bits, (rest >> left) & ((1 << bits) - 1))
+            beginning = (beginning << bits) | part
         for place in range(first, first + count):
             keys[place] = beginning
+    return coder
 
 
 @njit(cache=True, nogil=True)
-def code_values(state, data, keys, values, form):
-    """What the Gaussians at sorted `keys` [n] look like: values [n, COLUMNS] int32, filled in when reading.
-
-    `form` [len(FORM)] int64.
-    """
-    spots = places(keys)
-    seen = np.zeros((len(keys), SEEN), np.int64)
-    nobody = np.zeros(COLUMNS, np.int32)
-    sizes, middles, shorts = fresh(129 << 8), fresh(256 << 8), fresh(80 << THIN_BITS)
-    sides, turns, opacities = fresh(65 << 6), fresh(72 << 3), fresh((17 * 17) << 9)
-    colours = fresh(3 * 64 * SIGNED)
-    for i in range(len(keys)):
-        a, b = _nearest_two(spots, i)
+def _code_values(coder, table, spots, values, form, seen, nobody):
+    """What the Gaussians at `spots` [3, n] look like: values [n, COLUMNS] int32, filled in when reading."""
+    for i in range(len(values)):
+        a, b, c, d = _nearest_four(spots, i)
+        row, mine = borrow(values, COLUMNS * i), borrow(seen, SEEN * i)
         # The first Gaussian has none before it and leans on zeros.
-        row, first, second, mine = values[i], values[a] if i else nobody, values[b] if i else nobody, seen[i]
-        _code_sizes(state, data, sizes, middles, shorts, row, first, second, form)
-        _code_opacity(state, data, opacities, row, mine, seen[a], seen[b], opacity_half(row, form))
+        first, second = (borrow(values, COLUMNS * a), borrow(values, COLUMNS * b)) if i else (nobody, nobody)
+        near, next_near = borrow(seen, SEEN * a), borrow(seen, SEEN * b)
+        around = near, next_near, borrow(seen, SEEN * c), borrow(seen, SEEN * d)
+        coder = _code_sizes(coder, table, row, first, second, form)
+        coder = _code_opacity(coder, table, row, mine, near, next_near, opacity_half(row, form))
         flat_bits, turn_bits, share, _ = precision(row, form)
-        _code_rotation(state, data, sides, turns, row, mine, seen[a], flat_bits, turn_bits)
+        coder = _code_rotation(coder, table, row, mine, near, flat_bits, turn_bits)
         for channel in range(3):
             half = half_steps(form[FOR_LUMA if channel == 0 else FOR_CHROMA], share, 20)
-            _code_channel(state, data, colours, row, mine, seen[a], seen[b], channel, half)
+            coder = _code_channel(coder, table, row, mine, around, channel, half)
+    return coder
 
 
 FORM = (
@@ -190,8 +261,9 @@ def demands(values, form):
     """[n, 3] int64: `octave` and the first two numbers of `demand`, of each row of `values`."""
     found = np.empty((len(values), 3), np.int64)
     for i in range(len(values)):
-        found[i, 0] = octave(values[i], form)
-        found[i, 1], found[i, 2], _, _ = demand(values[i], form)
+        row = borrow(values, COLUMNS * i)
+        found[i, 0] = octave(row, borrow(form, 0))
+        found[i, 1], found[i, 2], _, _ = demand(row, borrow(form, 0))
     return found
 
 
@@ -200,7 +272,7 @@ def precisions(values, form):
     """[n, 4] int64: `precision` of each row of `values`."""
     found = np.empty((len(values), 4), np.int64)
     for i in range(len(values)):
-        found[i, 0], found[i, 1], found[i, 2], found[i, 3] = precision(values[i], form)
+        found[i, 0], found[i, 1], found[i, 2], found[i, 3] = precision(borrow(values, COLUMNS * i), borrow(form, 0))
     return found
 
 
@@ -209,21 +281,29 @@ def opacity_halves(values, form):
     """[n] int64: `opacity_half` of each row of `values`."""
     found = np.empty(len(values), np.int64)
     for i in range(len(values)):
-        found[i] = opacity_half(values[i], form)
+        found[i] = opacity_half(borrow(values, COLUMNS * i), borrow(form, 0))
     return found
 
 
 @njit(cache=True, nogil=True)
-def code_harmonics(state, data, values):
+def code_harmonics(reading, data, size, values):
     """The SH coefficients of one degree [n, C] int32, luma, orange, green each: small where the one before it and that
-    of the Gaussian before are small. Filled in when reading."""
-    model = fresh(3 * 8 * SIGNED)
+    of the Gaussian before are small. Data and result as in `code_base`."""
+    table = np.empty((3 * 9, LANES), np.int32)
+    fresh_rows(table, 0, len(table), LANES)
+    return _code_harmonics(reading, data, size, values, table)
+
+
+@njit(cache=True, nogil=True)
+def _code_harmonics(reading, data, size, values, table):
+    coder, rows = open_coder(reading, borrow(data, 0), size), borrow(table, 0)
     for i in range(len(values)):
         for column in range(values.shape[1]):
             before = abs(values[i, column - 3]) if column >= 3 else 0
             near = abs(values[i - 1, column]) if i > 0 else 0
-            context = column % 3 * 8 + _magnitude(np.int64(before) + near)
-            values[i, column] = code_signed(state, data, model, context * SIGNED, np.int64(values[i, column]))
+            special, general = 9 * (column % 3) + _magnitude(np.int64(before) + near), 9 * (column % 3) + 8
+            coder, values[i, column] = code_signed(coder, rows, special, general, np.int64(values[i, column]))
+    return close_coder(coder)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -233,59 +313,95 @@ def half_steps(base, share, most):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _code_sizes(state, data, sizes, middles, shorts, row, first, second, form):
+def _lower_bits(bits):
+    """Up to four bits are one symbol; of more the lower half is another."""
+    return bits // 2 if bits > 4 else 0
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _code_number(coder, table, first, contexts, special, general, bits, number):
+    """A number of up to LEARNT bits in two contexts, of so many whose rows begin at `first`."""
+    lower = _lower_bits(bits)
+    coder, upper = code_symbol(coder, table, first + special, first + general, number >> lower)
+    upper = min(upper, (1 << (bits - lower)) - 1)  # Damaged data.
+    if lower == 0:
+        return coder, upper
+    start = first + contexts + upper
+    rest = number & ((1 << lower) - 1)
+    coder, rest = code_symbol(coder, table, start + LANES * special, start + LANES * general, rest)
+    return coder, upper << lower | min(rest, (1 << lower) - 1)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _code_sizes(coder, table, row, first, second, form):
     # The lowest bits are as good as noise: learning them would cost time and gain next to nothing.
     width, thin = form[WIDTH], form[THIN]
-    number, near = np.int64(row[LONG]), (first[LONG] + second[LONG]) >> 4
-    long = code_tree_of_two(state, data, sizes, (near & 127) << 8, 128 << 8, width - 2, number >> 2)
-    long = long << 2 | code_bits(state, data, 2, number & 3)
-    number, near = np.int64(row[MIDDLE]), 128 + (((first[MIDDLE] + second[MIDDLE]) >> 3) & 127)
-    middle = code_tree_of_two(state, data, middles, (long >> 3) << 8, near << 8, width - 2, number >> 1)
-    middle = middle << 1 | code_bits(state, data, 1, number & 1)
+    number, near = np.int64(row[LONG]), ((first[LONG] + second[LONG]) >> 4) & 127
+    middles = 128 + (((first[MIDDLE] + second[MIDDLE]) >> 3) & 127)
+    coder, long = _code_number(coder, table, FIRST_LONG, LONGS, near, middles, width - 2, number >> 2)
+    coder, rest = code_noise(coder, 2, number & 3)
+    long, number = long << 2 | rest, np.int64(row[MIDDLE])
+    coder, middle = _code_number(coder, table, FIRST_MIDDLE, MIDDLES, long >> 3, middles, width - 2, number >> 1)
+    coder, rest = code_noise(coder, 1, number & 1)
+    middle = middle << 1 | rest
     rest = max(thin - 3, 0)
     near = (first[SHORT] >> rest << 3 | second[SHORT] >> rest) & 63
-    slim = 64 + min(max(2 * (long - 2 * middle) // form[UNIT], 0), 15)
-    number = np.int64(row[SHORT])
-    row[SHORT] = code_tree_of_two(state, data, shorts, near << THIN_BITS, slim << THIN_BITS, thin, number)
-    row[LONG], row[MIDDLE] = long, middle
+    slim, size = min(max(2 * (long - 2 * middle) // form[UNIT], 0), 15), (long + 2 * middle) // (2 * form[UNIT]) & 15
+    shape = 64 + 16 * slim + size
+    coder, short = _code_number(coder, table, FIRST_SHORT, SHORTS, near, shape, thin, np.int64(row[SHORT]))
+    row[LONG], row[MIDDLE], row[SHORT] = long, middle, short
+    return coder
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _code_rotation(state, data, sides, turns, row, mine, near, flat_bits, turn_bits):
-    rest = flat_bits - 3
-    u, v = np.int64(row[NORMAL_U]), np.int64(row[NORMAL_V])
-    side = code_tree_of_two(state, data, sides, near[SIDE] << 6, 64 << 6, 6, (u >> rest) << 3 | v >> rest)
-    noise = code_bits(state, data, 2 * rest, (u & ((1 << rest) - 1)) << rest | (v & ((1 << rest) - 1)))
-    row[NORMAL_U] = (side >> 3) << rest | noise >> rest
-    row[NORMAL_V] = (side & 7) << rest | (noise & ((1 << rest) - 1))
-    width = min(turn_bits, 3)
-    rest, number = turn_bits - width, np.int64(row[ANGLE])
-    half_turn = code_tree_of_two(state, data, turns, side << 3, (64 + near[HALF_TURN]) << 3, width, number >> rest)
-    row[ANGLE] = half_turn << rest | code_bits(state, data, rest, number & ((1 << rest) - 1))
+def _code_rotation(coder, table, row, mine, near, flat_bits, turn_bits):
+    rest, width = flat_bits - 3, min(turn_bits, 3)
+    turn_rest, below = turn_bits - width, (1 << rest) - 1
+    u, v, angle = np.int64(row[NORMAL_U]), np.int64(row[NORMAL_V]), np.int64(row[ANGLE])
+    side = (u >> rest) << 3 | v >> rest
+    coder, side = _code_number(coder, table, FIRST_FACE, FACES, near[SIDE], FACES - 1, 6, side)
+    half_turn = np.int64(0)
+    if width > 0:
+        start = FIRST_TURN + 72 * width - 72
+        coder, half_turn = code_symbol(coder, table, start + side, start + 64 + near[HALF_TURN], angle >> turn_rest)
+        half_turn = min(half_turn, (1 << width) - 1)
+    noise = ((u & below) << rest | v & below) << turn_rest | angle & ((1 << turn_rest) - 1)
+    coder, noise = code_noise(coder, 2 * rest + turn_rest, noise)
+    row[NORMAL_U] = (side >> 3) << rest | noise >> (rest + turn_rest)
+    row[NORMAL_V] = (side & 7) << rest | (noise >> turn_rest) & below
+    row[ANGLE] = half_turn << turn_rest | noise & ((1 << turn_rest) - 1)
     mine[SIDE], mine[HALF_TURN] = side, half_turn << (3 - width)
+    return coder
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _code_opacity(state, data, opacities, row, mine, first, second, half):
+def _code_opacity(coder, table, row, mine, first, second, half):
     near = min((first[LEVEL] + second[LEVEL]) >> 17, 15)
-    context = 17 * half
-    number = np.int64(row[OPACITY])
-    bits = half // 2 + 1
-    number = code_tree_of_two(state, data, opacities, (context + near) << 9, (context + 16) << 9, bits, number)
+    context, bits = 17 * half, half // 2 + 1
+    rest, number = max(bits - LEARNT, 0), np.int64(row[OPACITY])
+    coder, upper = _code_number(
+        coder, table, FIRST_OPACITY, OPACITIES, context + near, context + 16, bits - rest, number >> rest
+    )
+    coder, noise = code_noise(coder, rest, number & ((1 << rest) - 1))
+    number = upper << rest | noise
     row[OPACITY], mine[LEVEL] = number, number * HALF_STEPS[half]
+    return coder
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _code_channel(state, data, colours, row, mine, first, second, channel, half):
-    step = HALF_STEPS[half]
-    one, other = first[LEVEL + 1 + channel], second[LEVEL + 1 + channel]
-    guess = (one + other + step) // (2 * step)
-    spread = _magnitude(2 * abs(one - other) // step)
-    missed = mine[MISSED] if channel > 0 else 0
-    context = (channel * 64 + spread * 8 + missed) * SIGNED
-    off = code_signed(state, data, colours, context, row[LUMA + channel] - guess)
+def _code_channel(coder, table, row, mine, around, channel, half):
+    step, level = HALF_STEPS[half], LEVEL + 1 + channel
+    one, two, three, four = around[0][level], around[1][level], around[2][level], around[3][level]
+    low, high = min(min(one, two), min(three, four)), max(max(one, two), max(three, four))
+    guess = (one + two + three + four - low - high + step) // (2 * step)
+    spread = _magnitude(2 * (high - low) // step)
+    missed = mine[MISSED] if channel > 0 else np.int64(0)
+    start = FIRST_COLOUR + 72 * channel
+    special, general = start + 8 * spread + missed, start + 64 + (missed if channel > 0 else spread)
+    coder, off = code_signed(coder, table, special, general, row[LUMA + channel] - guess)
     row[LUMA + channel] = guess + off
-    mine[LEVEL + 1 + channel], mine[MISSED] = (guess + off) * step, _magnitude(2 * abs(off))
+    mine[level], mine[MISSED] = (guess + off) * step, _magnitude(2 * abs(off))
+    return coder
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -298,19 +414,28 @@ def _magnitude(number):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _nearest_two(places, i):
-    """The two nearest of the Gaussians before the i-th, distances added along the axes; of equal ones the later."""
-    first, second = max(i - 1, 0), max(i - 2, 0)
-    least, next_least = np.int32(1 << 30), np.int32(1 << 30)
+def _nearest_four(places, i):
+    """The nearest of the Gaussians before the i-th, distances added along the axes; of equal ones the later.
+
+    The one just before stands for those that are missing.
+    """
+    first = second = third = fourth = max(i - 1, 0)
+    least = second_least = third_least = fourth_least = np.int32(1 << 30)
     x, y, z = places[0, i], places[1, i], places[2, i]
     for j in range(i - 1, max(i - BEFORE, 0) - 1, -1):
         distance = abs(places[0, j] - x) + abs(places[1, j] - y) + abs(places[2, j] - z)
-        if distance < least:
-            second, next_least = first, least
-            first, least = j, distance
-        elif distance < next_least:
-            second, next_least = j, distance
-    return first, second
+        if distance < fourth_least:
+            if distance < second_least:
+                fourth, fourth_least, third, third_least = third, third_least, second, second_least
+                if distance < least:
+                    first, least, second, second_least = j, distance, first, least
+                else:
+                    second, second_least = j, distance
+            elif distance < third_least:
+                third, third_least, fourth, fourth_least = j, distance, third, third_least
+            else:
+                fourth, fourth_least = j, distance
+    return first, second, third, fourth
 
 
 @njit(cache=True, nogil=True)
@@ -354,14 +479,15 @@ def _lower_half(keys, first, count, bit):
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _code_share(state, data, share, count, size, lower):
+def _code_share(coder, table, count, size, lower):
     """How many of `count` lie in the lower half, 1 to count - 1: sixteen parts learned, evenly likely within."""
     choices = count - 1
+    if choices == 1:
+        return coder, np.int64(1)
     if choices <= 8:
-        width = 0
-        while (1 << width) < choices:
-            width += 1
-        return min(code_tree(state, data, share, 64 * size, width, lower - 1), choices - 1) + 1
-    part = code_tree(state, data, share, 64 * size, 4, (lower - 1) * 16 // choices)
+        coder, part = code_lone_symbol(coder, table, size, lower - 1)
+        return coder, min(part, choices - 1) + 1
+    coder, part = code_lone_symbol(coder, table, size, (lower - 1) * 16 // choices)
     start, end = (part * choices + 15) // 16, ((part + 1) * choices + 15) // 16
-    return min(start + code_even(state, data, max(end - start, 1), lower - 1 - start), choices - 1) + 1
+    coder, place = code_even(coder, max(end - start, 1), lower - 1 - start)
+    return coder, min(start + place, choices - 1) + 1

@@ -21,80 +21,83 @@ class Coder:
     def __init__(self, data: bytes):
         self.data, self.at, self.range, self.low = data, 4, 2**32 - 1, int.from_bytes(data[:4].ljust(4, b"\0"), "big")
         self.counters: dict = {}
+        self.rows: dict = {}
+        self.noise_bits, self.taken = int.from_bytes(data, "big"), 0
 
-    def settle(self):
+    def take(self, start, stop):
+        self.low, self.range = self.low - start, stop - start
         while self.range < 2**24:
             byte = self.data[self.at] if self.at < len(self.data) else 0
             self.range, self.low, self.at = self.range << 8, self.low << 8 | byte, self.at + 1
 
-    def bit(self, chance):
+    def learn(self, *name):
+        chance, seen = self.counters.get(name, (2**21, 0))
         bound = self.range * min(max(chance >> 6, 16), 65520) >> 16
-        one = self.low < bound
-        if one:
-            self.range = bound
-        else:
-            self.low, self.range = self.low - bound, self.range - bound
-        self.settle()
-        return int(one)
+        bit = int(self.low < bound)
+        self.take(*((0, bound) if bit else (bound, self.range)))
+        chance += ((2**22 - 1) * bit - chance) * (131072 // (2 * seen + 3)) >> 16
+        self.counters[name] = (chance, min(seen + 1, 255))
+        return bit
 
     def even(self, choices):
         share = self.range // choices
         number = min(self.low // share, choices - 1)
-        self.low, self.range = self.low - share * number, share
-        self.settle()
+        self.take(share * number, share * number + share)
         return number
 
     def noise(self, width):
-        number = 0
-        while width > 0:
-            step = min(width, 16)
-            number, width = number << step | self.even(1 << step), width - step
+        """The bytes from the end on are one great number, whose lowest bits come first."""
+        number = self.noise_bits >> self.taken & (1 << width) - 1
+        self.taken += width
         return number
 
-    def teach(self, name, bit):
-        chance, seen = self.counters.get(name, (2**21, 0))
-        self.counters[name] = (
-            chance + (((2**22 - 1) * bit - chance) * (131072 // (2 * seen + 3)) >> 16),
-            min(seen + 1, 255),
-        )
+    def row(self, name, m):
+        return self.rows.setdefault(name, ([2**22 * min(k, m) // m for k in range(16)], [0]))
 
-    def learn(self, *name):
-        bit = self.bit(self.counters.get(name, (2**21, 0))[0])
-        self.teach(name, bit)
-        return bit
+    def pick(self, chances):
+        share = self.range >> 16
+        starts = [0, *(share * (((chances[k] >> 7) * 65408 >> 15) + 8 * k) for k in range(1, 16)), self.range]
+        symbol = max(k for k in range(16) if starts[k] <= self.low)
+        self.take(starts[symbol], starts[symbol + 1])
+        return symbol
 
-    def learn2(self, special, general):
-        chance, seen = self.counters.get(special, (2**21, 0))
-        usual, _ = self.counters.get(general, (2**21, 0))
-        bit = self.bit(usual + ((chance - usual) * (256 * seen // (seen + 4)) >> 8))
-        self.teach(special, bit)
-        self.teach(general, bit)
-        return bit
+    def teach(self, row, symbol):
+        chances, seen = row
+        for k in range(1, 16):
+            chances[k] += ((2**22 if k > symbol else 0) - chances[k] >> 6) * (16384 // (seen[0] + 2)) >> 8
+        seen[0] = min(seen[0] + 1, 63)
 
-    def tree(self, width, *name):
-        node = 1
-        for _ in range(width):
-            node = 2 * node + self.learn(*name, node)
-        return node - (1 << width)
+    def symbol(self, m, *name):
+        row = self.row(name, m)
+        symbol = self.pick(row[0])
+        self.teach(row, symbol)
+        return symbol
 
-    def tree2(self, width, special, general):
-        node = 1
-        for _ in range(width):
-            node = 2 * node + self.learn2((*special, node), (*general, node))
-        return node - (1 << width)
+    def symbol2(self, m, special, general):
+        one, other = self.row(special, m), self.row(general, m)
+        trust = 256 * one[1][0] // (one[1][0] + 16)
+        symbol = self.pick([s + ((r - s) * trust >> 8) for r, s in zip(one[0], other[0], strict=True)])
+        self.teach(one, symbol)
+        self.teach(other, symbol)
+        return symbol
 
-    def signed(self, *name):
-        if self.learn(*name, "zero"):
+    def number2(self, width, special, general):
+        if width <= 4:
+            return min(self.symbol2(1 << width, special, general), (1 << width) - 1)
+        lower = width // 2
+        upper = min(self.symbol2(1 << (width - lower), special, general), (1 << (width - lower)) - 1)
+        rest = self.symbol2(1 << lower, (*special, "under", upper), (*general, "under", upper))
+        return upper << lower | min(rest, (1 << lower) - 1)
+
+    def signed2(self, special, general):
+        kind = self.symbol2(16, special, general)
+        if kind == 0:
             return 0
-        negative, width = self.learn(*name, "sign"), 1
-        while width < 24 and self.learn(*name, "width", width):
-            width += 1
-        number = 1
-        for place in range(min(width - 1, 2)):
-            number = 2 * number + self.learn(*name, "top", width, 0 if place == 0 else 1 + number % 2)
-        left = max(width - 3, 0)
-        number = number << left | self.noise(left)
-        return -number if negative else number
+        first, further = (kind, 0) if kind < 4 else (192, 24) if kind == 15 else (None, (kind >> 1) - 1)
+        if first is None:
+            first = 3 * 2 ** ((kind - 1) // 2 - 1) if kind % 2 else 2 ** (kind // 2)
+        noise = self.noise(further + 1)
+        return -(first + noise // 2) if noise % 2 else first + noise // 2
 
 
 def read_plainly(data: bytes) -> dict[str, np.ndarray]:
@@ -146,17 +149,22 @@ def read_keys(coder: Coder, n: int) -> list[int]:
             left -= 1
             k, f = size_class(count), count - 1
             if coder.learn("split", k, left):
-                if f <= 8:
-                    lower = 1 + min(coder.tree((f - 1).bit_length(), "share", k), f - 1)
+                if f == 1:
+                    lower = 1
+                elif f <= 8:
+                    lower = 1 + min(coder.symbol(f, "share", k), f - 1)
                 else:
-                    part = coder.tree(4, "share", k)
+                    part = coder.symbol(16, "share", k)
                     first, last = (part * f + 15) // 16, ((part + 1) * f + 15) // 16
                     lower = 1 + min(first + coder.even(max(last - first, 1)), f - 1)
                 stack.append((2 * beginning + 1, count - lower, left))
                 beginning, count = 2 * beginning, lower
             else:
                 beginning = 2 * beginning + coder.learn("upper", k, left)
-        keys += [beginning << left | coder.noise(left)] * count
+        while left > 0:
+            bits = min(left, 32)
+            beginning, left = beginning << bits | coder.noise(bits), left - bits
+        keys += [beginning] * count
     return keys
 
 
@@ -195,31 +203,37 @@ def read_block(coder: Coder, n: int, form) -> list[dict]:
         cells = [int("".join(f"{key:063b}"[axis::3]), 2) for axis in range(3)]
         before = found[-24:][::-1]
         near = sorted(before, key=lambda other: sum(abs(i - j) for i, j in zip(other["cells"], cells, strict=True)))
-        a, b = (*near, *near)[:2] if near else (nobody, nobody)
-        mine = {"cells": cells}
-        upper = coder.tree2(width - 2, ("L", (a["L"] + b["L"]) >> 4 & 127), ("L all",))
+        a, b, c, d = (*near, *before[:1] * 3)[:4] if near else [nobody] * 4
+        mine, near = {"cells": cells}, (a["M"] + b["M"]) >> 3 & 127
+        upper = coder.number2(width - 2, ("L", (a["L"] + b["L"]) >> 4 & 127), ("L near", near))
         mine["L"] = upper << 2 | coder.noise(2)
-        upper = coder.tree2(width - 2, ("M", mine["L"] >> 3), ("M near", (a["M"] + b["M"]) >> 3 & 127))
+        upper = coder.number2(width - 2, ("M", mine["L"] >> 3), ("M near", near))
         mine["M"] = upper << 1 | coder.noise(1)
-        c, slim = max(form["thin"] - 3, 0), 2 * (mine["L"] - 2 * mine["M"]) // form["unit"]
-        near = ((a["S"] >> c) << 3 | b["S"] >> c) & 63
-        mine["S"] = coder.tree2(form["thin"], ("S", near), ("S slim", min(max(slim, 0), 15)))
+        less, slim = max(form["thin"] - 3, 0), 2 * (mine["L"] - 2 * mine["M"]) // form["unit"]
+        near = ((a["S"] >> less) << 3 | b["S"] >> less) & 63
+        shape = (min(max(slim, 0), 15), (mine["L"] + 2 * mine["M"]) // (2 * form["unit"]) & 15)
+        mine["S"] = coder.number2(form["thin"], ("S", near), ("S shape", *shape))
         h = opacity_half(mine, form)
-        near = min((a["xo"] + b["xo"]) >> 17, 15)
-        mine["o"] = coder.tree2(h // 2 + 1, ("o", h, near), ("o all", h))
+        near, w = min((a["xo"] + b["xo"]) >> 17, 15), h // 2 + 1
+        upper = coder.number2(min(w, 8), ("o", h, near), ("o all", h))
+        mine["o"] = upper << max(w - 8, 0) | coder.noise(max(w - 8, 0))
         mine["xo"], missed = mine["o"] * table[h], 0
         flat, turn, e, _ = precision(mine, form)
-        mine["side"] = coder.tree2(6, ("side", a["side"]), ("side all",))
-        rest, noise = flat - 3, coder.noise(2 * flat - 6)
+        mine["side"] = coder.number2(6, ("side", a["side"]), ("side all",))
+        w, rest = min(turn, 3), flat - 3
+        upper = coder.number2(w, ("half", w, mine["side"]), ("half near", w, a["half"])) if w else 0
+        noise = coder.noise(2 * rest + turn - w)
+        mine["half"], mine["r"] = upper << (3 - w), upper << (turn - w) | noise & (1 << (turn - w)) - 1
+        noise >>= turn - w
         mine["u"] = (mine["side"] >> 3) << rest | noise >> rest
         mine["v"] = (mine["side"] & 7) << rest | noise & (1 << rest) - 1
-        w = min(turn, 3)
-        upper = coder.tree2(w, ("half", mine["side"]), ("half near", a["half"]))
-        mine["half"], mine["r"] = upper << (3 - w), upper << (turn - w) | coder.noise(turn - w)
         for channel, base in enumerate((form["luma"], form["chroma"], form["chroma"])):
             h, name = min(max(base + e, 2), 20), f"x{channel}"
-            guess = (a[name] + b[name] + table[h]) // (2 * table[h])
-            off = coder.signed("colour", channel, bits_of(2 * abs(a[name] - b[name]) // table[h]), missed)
+            low, *middle, high = sorted(each[name] for each in (a, b, c, d))
+            guess = (sum(middle) + table[h]) // (2 * table[h])
+            spread = bits_of(2 * (high - low) // table[h])
+            general = ("colours", channel, missed if channel else spread)
+            off = coder.signed2(("colour", channel, spread, missed), general)
             mine[channel], missed = guess + off, bits_of(2 * abs(off))
             mine[name] = mine[channel] * table[h]
         found.append(mine)
@@ -235,7 +249,7 @@ def read_harmonics(coder: Coder, n: int, degree: int) -> list[list[list[int]]]:
             for channel in range(3):
                 before = abs(mine[k - 1][channel]) if k else 0
                 near = abs(found[i - 1][k][channel]) if i else 0
-                mine[k].append(coder.signed(channel, bits_of(before + near)))
+                mine[k].append(coder.signed2((channel, bits_of(before + near)), ("all", channel)))
         found.append(mine)
     return found
 

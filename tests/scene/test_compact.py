@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 from exgs_viewer.errors import SceneError
 from exgs_viewer.render import open_renderer
@@ -22,16 +23,19 @@ from exgs_viewer.scene.camera import look_at
 from exgs_viewer.scene.cloud import SH_C0, GaussianCloud
 from exgs_viewer.scene.exgs_forms import rounded
 from exgs_viewer.scene.exgs_header import TIER
+from exgs_viewer.scene.lanes import LANES, borrow
 from exgs_viewer.scene.range_coder import (
-    LOW,
-    close_writer,
+    MARGIN,
+    MOST_NOISE,
+    close_coder,
     code_bit,
     code_even,
+    code_noise,
     code_signed,
-    code_tree,
-    fresh,
-    open_reader,
-    open_writer,
+    code_symbol,
+    fresh_counters,
+    fresh_rows,
+    open_coder,
 )
 from exgs_viewer.settings import CompressionSettings, RenderSettings
 from tests.conftest import random_cloud
@@ -384,55 +388,112 @@ def test_a_small_file_cannot_demand_much_memory():
 # The coder
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(-(2**23), 2**23) | st.integers(-20, 20), min_size=1, max_size=300))
-def test_the_coder_gives_back_any_integers(numbers):
-    data = np.empty(4096 + 16 * len(numbers), np.uint8)
-    state, model = open_writer(), fresh(200)
-    for number in numbers:
-        code_signed(state, data, model, 0, number)
-    data = data[: close_writer(state, data)]
-    state, model = open_reader(data), fresh(200)
-    assert [code_signed(state, data, model, 0, 0) for _ in numbers] == numbers
+BIT, EVEN, NOISE, SIGNED, SYMBOL = range(5)
 
 
-def test_the_coder_comes_near_the_entropy_of_what_it_codes():
-    bits = np.random.default_rng(0).random(20_000) < 0.11
-    data = np.empty(20_000, np.uint8)
-    state, model = open_writer(), fresh(1)
-    for bit in bits:
-        code_bit(state, data, model, 0, int(bit))
-    share = bits.mean()
-    entropy = -(share * math.log2(share) + (1 - share) * math.log2(1 - share)) * len(bits) / 8
-    assert entropy < close_writer(state, data) < 1.01 * entropy + 8
+@njit
+def through(reading, data, size, things, table, counters):
+    """Rows of (kind, number, how many there are or in how many bits) through the coder; the coder's ends, and how often
+    it was read where it must not be."""
+    coder, wrong = open_coder(reading, borrow(data, 0), size), 0
+    for i in range(len(things)):
+        kind, number, room = things[i, 0], things[i, 1], things[i, 2]
+        if kind == BIT:
+            coder, number = code_bit(coder, borrow(counters, 0), 0, number)
+        elif kind == EVEN:
+            coder, number = code_even(coder, room, number)
+        elif kind == NOISE:
+            coder, number = code_noise(coder, room, number)
+        elif kind == SIGNED:
+            coder, number = code_signed(coder, borrow(table, 0), 0, 1, number)
+        else:
+            coder, number = code_symbol(coder, borrow(table, 0), 2 + i % 3, 5, number)
+        things[i, 1] = number
+        wrong += not 0 <= coder.low < 2**32 or not 2**24 <= coder.range < 2**32
+    return close_coder(coder), wrong
 
 
-def test_a_carry_runs_through_many_bytes():
-    """Certain bits drive the coder's bottom against its top, where one more bit carries through what was written."""
+def passed(reading, data: np.ndarray, things: np.ndarray):
+    table, counters = np.empty((6, LANES), np.int32), np.empty(1, np.uint32)
+    fresh_rows(table, 0, 6, LANES)
+    fresh_counters(counters)
+    return through(reading, data, len(data) - MARGIN if reading else len(data), things, table, counters)
+
+
+def written(things: list[tuple[int, int, int]], room=1 << 16) -> np.ndarray:
+    data = np.empty(room, np.uint8)
+    (front, back), _ = passed(False, data, np.array(things, np.int64))
+    assert front <= back
+    return np.concatenate([data[:front], data[back:], np.zeros(MARGIN, np.uint8)])
+
+
+def read(data: np.ndarray, things: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    found = np.array(things, np.int64) * [1, 0, 1]
+    (front, back), wrong = passed(True, data, found)
+    assert wrong == 0 and front == back
+    return list(map(tuple, found.tolist()))
+
+
+THINGS = st.one_of(
+    st.tuples(st.just(BIT), st.integers(0, 1), st.just(0)),
+    st.integers(1, 1 << 16).flatmap(lambda n: st.tuples(st.just(EVEN), st.integers(0, n - 1), st.just(n))),
+    st.integers(0, MOST_NOISE).flatmap(
+        lambda n: st.tuples(st.just(NOISE), st.integers(0, (1 << n) - 1), st.just(n)),
+    ),
+    st.tuples(st.just(SIGNED), st.integers(-(2**24) + 1, 2**24 - 1) | st.integers(-200, 200), st.just(0)),
+    st.tuples(st.just(SYMBOL), st.integers(0, LANES - 1), st.just(0)),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(THINGS, min_size=1, max_size=300))
+def test_the_coder_gives_back_whatever_was_put_in(things):
+    assert read(written(things), things) == things
+
+
+@pytest.mark.parametrize(("most", "more"), [(2, 1.01), (5, 1.02), (LANES, 1.03)])
+def test_the_coder_comes_near_the_entropy_of_what_it_codes(most, more):
+    """Bits, and symbols of which two contexts know. Rows forget early, for what they meet in scenes changes; in what
+    never changes that costs the more the more symbols there are."""
+    chances = np.random.default_rng(1).dirichlet(np.full(most, 0.7))
+    symbols = np.random.default_rng(0).choice(most, 40_000, p=chances)
+    things = [(BIT if most == 2 else SYMBOL, int(symbol), 0) for symbol in symbols]
+    shares = np.bincount(symbols, minlength=most) / len(symbols)
+    entropy = -(shares * np.log2(shares)).sum() * len(symbols) / 8
+    assert entropy < len(written(things)) < more * entropy + 8
+
+
+@pytest.mark.parametrize("kind", [BIT, SYMBOL])
+def test_a_carry_runs_through_many_bytes(kind):
+    """What is certain drives the coder's bottom against its top, where one more carries through what was written."""
     rng = np.random.default_rng(5)
-    bits = [0] * 3000 + rng.integers(0, 2, 200).tolist() + [0] * 3000 + [1]
-    data = np.empty(8000, np.uint8)
-    state, model = open_writer(), fresh(1)
-    for bit in bits:
-        code_bit(state, data, model, 0, bit)
-    data = data[: close_writer(state, data)]
-    state, model = open_reader(data), fresh(1)
-    assert [code_bit(state, data, model, 0, 0) for _ in bits] == bits
+    numbers = [0] * 3000 + rng.integers(0, 2, 200).tolist() + [0] * 3000 + [1]
+    things = [(kind, number if kind == BIT else number * (LANES - 1), 0) for number in numbers]
+    assert read(written(things), things) == things
+
+
+@pytest.mark.parametrize("count", [0, 1, 100])
+def test_the_coder_says_where_its_room_was_too_small_and_stays_within(count):
+    things = [(NOISE, 7, 30), (SIGNED, 1000, 0), (SYMBOL, 9, 0)] * 60
+    data = np.full(count + 50, 77, np.uint8)
+    (front, back), _ = passed(False, data[:count], np.array(things, np.int64))
+    assert front > back and (data[count:] == 77).all()
 
 
 @pytest.mark.parametrize("byte", [0, 255, None])
-def test_any_bytes_are_read_as_numbers_within_their_bounds(byte):
+@pytest.mark.parametrize("size", [0, 1, 3, 3000])
+def test_any_bytes_are_read_as_numbers_within_their_bounds(byte, size):
     """Numbers are places in tables: what no writer makes must not lead outside of them."""
-    data = np.random.default_rng(3).integers(0, 256, 3000).astype(np.uint8)
-    data = data if byte is None else np.full(3000, byte, np.uint8)
-    state, model = open_reader(data), fresh(512)
-    for turn in range(12_000):
-        choices = 3 + turn % 9
-        assert 0 <= code_even(state, data, choices, 0) < choices
-        assert code_bit(state, data, model, 0, 0) in (0, 1)
-        assert abs(code_signed(state, data, model, 2, 0)) < 2**24
-        assert 0 <= code_tree(state, data, model, 200, 5, 0) < 32
-        assert 0 <= state[LOW] < 2**32
+    data = np.random.default_rng(3).integers(0, 256, size + MARGIN).astype(np.uint8)
+    data = data if byte is None else np.full(size + MARGIN, byte, np.uint8)
+    data[size:] = 0
+    kinds, rooms = np.arange(12_000) % 5, 3 + np.arange(12_000) % 9
+    things = np.stack([kinds, np.zeros_like(kinds), rooms], 1)
+    (front, back), _ = passed(True, data, things)
+    limits = np.array([2, 0, 0, 2**24 + 192, LANES])
+    limits = np.select([kinds == EVEN, kinds == NOISE], [rooms, 1 << rooms], limits[kinds])
+    assert (abs(things[:, 1]) < limits).all() and (things[kinds != SIGNED, 1] >= 0).all()
+    assert front > back or size == 3000
 
 
 # Old files
@@ -448,11 +509,14 @@ def test_files_of_version_1_0_still_open():
         assert torch.allclose(getattr(scene.cloud, name), getattr(cloud, name)[source], atol=2e-3), name
 
 
-def test_compact_files_of_version_1_1_are_refused_in_words():
+@pytest.mark.parametrize("minor", [1, 2])
+def test_compact_files_from_before_the_first_release_are_refused_in_words(minor):
     """Their numbers mean something else: better no scene than a wrong one."""
     data = bytearray(exgs.encode(random_cloud(20, sh_degree=0)))
-    struct.pack_into("<H", data, 10, 1)
-    with pytest.raises(SceneError, match=r"format 1\.1, from before the first release; compress its scene again"):
+    struct.pack_into("<H", data, 10, minor)
+    with pytest.raises(
+        SceneError, match=rf"format 1\.{minor}, from before the first release; compress its scene again"
+    ):
         exgs.decode(sealed(data), "x")
 
 
