@@ -161,7 +161,7 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
     sum of alphas, number of pixels; all where the ray has not ended."""
     tiles = offsets.shape[0] - 1
     for worker in prange(workers):
-        buffer = np.empty(4 * 256, np.float32)  # transmittance; the splat at hand: weights, T where it hits, alphas
+        buffer = np.empty(4 * 256, np.float32)  # transmittance; the splat at hand: weights, T before it, alphas
         for tile in range(worker, tiles, workers):
             top, left = tile // tiles_x * TILE, tile % tiles_x * TILE
             bottom, columns = min(height, top + TILE) - 1, min(width - left, TILE)
@@ -192,17 +192,18 @@ def measure(splats, offsets, lists, workers, tiles_x, width, height, seen):
                             weight = weight if live else F(0)
                             buffer[i] = rest if live else -abs(t)
                             buffer[i + U(256)] = weight
-                            buffer[i + U(512)] = t if weight > F(0) else F(0)
-                            buffer[i + U(768)] = al if weight > F(0) else F(0)
+                            buffer[i + U(512)] = t
+                            buffer[i + U(768)] = al
                     through, total, peak, cover, pixels = F(0), F(0), F(0), F(0), F(0)
                     o = U((first - top) * 16)
                     for step in range((last + 1 - first) * 16):
                         i = o + U(step)
                         weight = buffer[i + U(256)]
-                        through += buffer[i + U(512)]
+                        # Asked here: above it would keep LLVM from vectorising the rows, at twice the time.
+                        through += buffer[i + U(512)] if weight > F(0) else F(0)
                         total += weight
                         peak = weight if weight > peak else peak
-                        cover += buffer[i + U(768)]
+                        cover += buffer[i + U(768)] if weight > F(0) else F(0)
                         pixels += F(1) if weight > F(0) else F(0)
                     seen[k, 0], seen[k, 1], seen[k, 2] = opacity * through, total, peak
                     seen[k, 3], seen[k, 4] = cover, pixels
