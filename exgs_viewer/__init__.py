@@ -7,4 +7,8 @@ The way of the data, which is also the tree of this package:
     cloud + Camera --render--> RenderOutput --restore--> picture --app--> texture, screenshot
 """
 
+from exgs_viewer.compiled import forget_stale
+
 __version__ = "0.1.0"
+
+forget_stale()

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from exgs_viewer.compiled import FOLDERS, forget_stale
+
 ROOT = Path(__file__).resolve().parents[1]
+KINDS = ("nbi", "1.nbc")
 
 
 def test_nothing_is_left_to_compile_when_a_scene_is_opened_and_compressed():
@@ -41,3 +44,28 @@ print(sorted(name for name, _ in compiled() - before))
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_what_was_compiled_from_other_sources_is_forgotten(tmp_path):
+    """Numba looks at a kernel's own file; here one changes that the kernel takes in."""
+    for folder in FOLDERS:
+        (tmp_path / folder / "__pycache__").mkdir(parents=True)
+        for name, text in {"coder": "import numba", "model": "from numba import njit", "words": "nothing"}.items():
+            (tmp_path / folder / f"{name}.py").write_text(text)
+    forget_stale(tmp_path)
+    code = [tmp_path / folder / "__pycache__" / f"model.code-1.py311.{kind}" for folder in FOLDERS for kind in KINDS]
+    for path in code:
+        path.write_text("machine code")
+    (tmp_path / "scene" / "words.py").write_text("something else")
+    forget_stale(tmp_path)
+    assert all(path.exists() for path in code)
+    (tmp_path / "scene" / "coder.py").write_text("import numba  # better")
+    forget_stale(tmp_path)
+    assert [path.exists() for path in code] == ["scene" not in path.parts for path in code]
+
+
+def test_an_installation_that_cannot_be_written_to_is_left_alone(tmp_path):
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__pycache__").write_text("a file where a folder should be: nothing can be written")
+    forget_stale(tmp_path)
