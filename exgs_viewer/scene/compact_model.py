@@ -395,10 +395,15 @@ def _code_channel(coder, table, row, mine, around, channel, half):
     low, high = min(min(one, two), min(three, four)), max(max(one, two), max(three, four))
     guess = (one + two + three + four - low - high + step) // (2 * step)
     spread = _magnitude(2 * (high - low) // step)
-    missed = mine[MISSED] if channel > 0 else np.int64(0)
     start = FIRST_COLOUR + 72 * channel
-    special, general = start + 8 * spread + missed, start + 64 + (missed if channel > 0 else spread)
-    coder, off = code_signed(coder, table, special, general, row[LUMA + channel] - guess)
+    if channel == 0:
+        # Dark and bright, in quarters.
+        special, general = min(max((guess * step + (1 << 20)) >> 18, 0), 7), spread
+    else:
+        special = general = mine[MISSED]
+    coder, off = code_signed(
+        coder, table, start + 8 * spread + special, start + 64 + general, row[LUMA + channel] - guess
+    )
     row[LUMA + channel] = guess + off
     mine[level], mine[MISSED] = (guess + off) * step, _magnitude(2 * abs(off))
     return coder

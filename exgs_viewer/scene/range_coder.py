@@ -33,7 +33,7 @@ MOST = 63
 """The same of a row of chances; counts beyond 127 would be taken for a chance."""
 ROW_RATES = np.array([16384 // (n + 2) for n in range(MOST + 1)], np.int64)
 """How far a row moves towards the symbol it sees after n of them, 1 / (n + 2) in 14 bits."""
-TRUST = np.array([256 * n // (n + 16) for n in range(MOST + 1)], np.int64)
+TRUST = np.array([256 * n // (n + 32) for n in range(MOST + 1)], np.int64)
 """How much of a guess, in 256ths, is a special context's once it has seen n symbols; the rest is the general one's."""
 MARGIN = 2
 """Zeros that data to be read must have behind their end."""

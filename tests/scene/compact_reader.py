@@ -75,7 +75,7 @@ class Coder:
 
     def symbol2(self, m, special, general):
         one, other = self.row(special, m), self.row(general, m)
-        trust = 256 * one[1][0] // (one[1][0] + 16)
+        trust = 256 * one[1][0] // (one[1][0] + 32)
         symbol = self.pick([s + ((r - s) * trust >> 8) for r, s in zip(one[0], other[0], strict=True)])
         self.teach(one, symbol)
         self.teach(other, symbol)
@@ -232,8 +232,9 @@ def read_block(coder: Coder, n: int, form) -> list[dict]:
             low, *middle, high = sorted(each[name] for each in (a, b, c, d))
             guess = (sum(middle) + table[h]) // (2 * table[h])
             spread = bits_of(2 * (high - low) // table[h])
-            general = ("colours", channel, missed if channel else spread)
-            off = coder.signed2(("colour", channel, spread, missed), general)
+            level = min(max(guess * table[h] + 2**20 >> 18, 0), 7)
+            special, general = (missed, missed) if channel else (level, spread)
+            off = coder.signed2(("colour", channel, spread, special), ("colours", channel, general))
             mine[channel], missed = guess + off, bits_of(2 * abs(off))
             mine[name] = mine[channel] * table[h]
         found.append(mine)
