@@ -40,8 +40,6 @@ DIMMEST = -32
 """Eighths of an octave of opacity below which nothing gets coarser any more."""
 HALF_STEPS = np.array([round(2.0 ** (20 - half / 2)) for half in range(33)], np.int64)
 """2^(-half / 2) in units of 2^-20: the steps of opacity and colour."""
-
-
 LEARNT = 8
 """Bits of a number that are learnt at most; what is below them is noise."""
 CLASSES = 16

@@ -20,7 +20,8 @@ LANES = 16
 CERTAIN = 1 << 22
 """A chance of 1."""
 SPREAD, FLOOR = 65408, 8
-"""Of 2^16 parts of the coder's range, as many follow the chances, and each symbol has these for itself."""
+"""Of 2^16 parts of the coder's range, as many follow the chances, and each symbol has these for itself: none vanishes,
+whatever rounding does to a row."""
 WORD, LONG = ir.IntType(32), ir.IntType(64)
 ROW = ir.VectorType(WORD, LANES)
 
