@@ -44,8 +44,8 @@ TUNED_BY = 2
 SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 """Every score that plain pruning may go by."""
 
-FOLDED = ("calibrated", "grown")
-"""What solved colours need only be as good as."""
+UNDECIDED = {"grown": ("calibrated",), "recoloured": ("calibrated", "grown")}
+"""Stages that need only be as good as these."""
 GROWN_BACK = 8.0
 """dB that growing what pruning keeps may bring: up to 7.7 on eight scenes (whale at a tenth, `weights/README.md`)."""
 StageName = Literal["merged", "calibrated", "grown", "pruned", "amplified", "recoloured", "resized", "refined"]
@@ -80,8 +80,8 @@ class Prepared:
     members: Members
     extent: float
     """Size of the scene, world units."""
-    gap: float | None = None
-    """dB by which rounding errs less than merging does (compress/rounding.py); None where that cannot be told."""
+    gaps: rounding.Gaps | None = None
+    """dB by which rounding errs less than merging, in two cuts; None where that cannot be told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ def amplify(
 
 
 def prepare(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> Prepared:
-    """Look at a scene from `cameras`, build its tree of merges, find its gap; all is remembered for the next time."""
+    """Look at a scene from `cameras`, build its tree of merges, find its gaps; all is remembered for the next time."""
     seen = cached_measure(cloud, renderer, cameras, _part(report, 0.0, 0.6))
     return prepare_again(cloud, Looked(tuple(cameras), seen), renderer, _part(report, 0.6, 0.4))
 
@@ -188,16 +188,18 @@ def prepare_again(cloud: GaussianCloud, looked: Looked, renderer: Renderer, repo
         tree = cached_tree(before, _taken(seen, back.cpu()), cameras, growing).moved(back.cpu().numpy())
     prepared = Prepared(cloud, cameras, seen, tree, Members.of(cloud, seen), extent(cloud))
 
-    def measure() -> float | None:
-        folded = fold(prepared, rounding.MEASURED).cloud
-        return rounding.gap(cloud, folded, cameras, renderer, _part(report, 0.9, 0.1))
+    def measure() -> rounding.Gaps | None:
+        def cut(settings: CompressionSettings) -> GaussianCloud:
+            return fold(prepared, settings).cloud
 
-    return replace(prepared, gap=rounding.cached_gap(before, cameras, measure))
+        return rounding.gaps(cloud, cut, cameras, renderer, _part(report, 0.9, 0.1))
+
+    return replace(prepared, gaps=rounding.cached_gaps(before, cameras, measure))
 
 
 def settled(prepared: Prepared, settings: CompressionSettings) -> CompressionSettings:
     """How what merging makes of a scene is to be encoded: the scene says how coarsely, where the settings leave it."""
-    return rounding.settled(settings, prepared.gap)
+    return rounding.settled(settings, prepared.gaps)
 
 
 def fold(prepared: Prepared, settings: CompressionSettings) -> Folded:
@@ -239,8 +241,8 @@ def polish(
 ) -> Iterator[Stage]:
     """First the bare cut, then each stage that is better than all before it; the last is the best there is.
 
-    Better means nearer to the uncut scene, once stored, in views that nothing was fitted to; solved colours of a
-    merged cloud need only be as good there. Pruning is amplified where it is a rival to merging. `known` are its
+    Better means nearer to the uncut scene, once stored, in views that nothing was fitted to; growing a merged cloud and
+    solving its colours need only be as good there. Pruning is amplified where it is a rival to merging. `known` are its
     `pictures`, where the caller has kept them.
     """
     settings, folded = settled(prepared, settings), fold(prepared, settings)
@@ -263,7 +265,7 @@ def polish(
         found = marks(shown, renderer, known.exam, best_marks)
         if name == "pruned":
             behind = min(behind, fmean(best_marks[: len(found)]) - fmean(found))
-        least = best.psnr - (TIE if name == "recoloured" and best.name in FOLDED else 0)
+        least = best.psnr - (TIE if best.name in UNDECIDED.get(name, ()) else 0)
         if len(found) == len(best_marks) and fmean(found) > least:
             best, best_marks = Stage(name, cloud, settings, shown, fmean(found)), found
             yield best

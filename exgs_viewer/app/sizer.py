@@ -34,6 +34,7 @@ class Sizer:
         self._sizes: Sizes | None = None
         self._modelling: Coding | None = None
         self._rough: work.Modelled | None = None
+        self._cuts: tuple[Prepared | None, dict[CompressionSettings, int]] = (None, {})
 
     @property
     def ranked(self) -> Ranked | None:
@@ -82,14 +83,17 @@ class Sizer:
             return
         merged = prepared if known.compression.reduction == "merge" else None
         meta = describe(known.compression)
-        self._submit("anchors", lambda report: work.anchor_sizes(stages, known, merged, meta, report))
+        if self._cuts[0] is not merged:
+            self._cuts = (merged, {})
+        _, found = self._cuts
+        self._submit("anchors", lambda report: work.anchor_sizes(stages, known, merged, meta, found, report))
 
     # Answers.
 
     def take_ranking(self, ranked: Ranked) -> None:
         """From now on the sizes of another ranking are told."""
         self.leave()
-        self._sizes, self._modelling = Sizes(ranked), None
+        self._sizes, self._modelling, self._cuts = Sizes(ranked), None, (None, {})
 
     def take(self, result: work.Modelled | work.Sized, rough: bool = False) -> bool:
         """One of our jobs is done; whether it was about the present ranking. `rough` estimates will be anchored."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.compress.polish import Exam
 from exgs_viewer.compress.pruning import Pruning
+from exgs_viewer.compress.rounding import Gaps
 from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.pipeline import Looked, Prepared, Stage
 from exgs_viewer.render import Renderer, open_renderer
@@ -28,7 +29,7 @@ class SizeModel(Protocol):
 
     def bytes(self, count: int, sh_degree: int) -> int: ...
     def learned(self, count: int, sh_degree: int, size: int) -> SizeModel: ...
-    def settled(self, gap: float | None) -> SizeModel: ...
+    def settled(self, gaps: Gaps | None) -> SizeModel: ...
 
 
 @dataclass(frozen=True)

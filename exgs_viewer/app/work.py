@@ -125,18 +125,29 @@ def model_sizes(stages: Stages, ranked: Ranked, compression: CompressionSettings
 
 
 def anchor_sizes(
-    stages: Stages, known: Modelled, prepared: Prepared | None, meta: dict[str, Any], report: Report
+    stages: Stages,
+    known: Modelled,
+    prepared: Prepared | None,
+    meta: dict[str, Any],
+    found: dict[CompressionSettings, int],
+    report: Report,
 ) -> Modelled:
-    """The same estimate, corrected by encoding what some retentions leave, merged where there is a tree."""
+    """The same estimate, corrected by encoding what some retentions leave, merged where there is a tree.
+
+    `found` are bytes of such cuts that are known from an attempt that was stopped; those of this one join them.
+    """
     ranked, compression, total = known.ranked, known.compression, len(known.ranked.cloud)
 
     def size_at(count: int, share: Report) -> int:
-        settings = replace(compression, keep=count / total)
-        if prepared is None:
-            return stages.encode(ranked.kept(settings), meta, settings, share)
-        return stages.encode(stages.fold(prepared, settings), meta, settled(prepared, settings), share)
+        asked = replace(compression, keep=count / total)
+        settings = asked if prepared is None else settled(prepared, asked)
+        if settings not in found:
+            share(0.0, "Estimating sizes")  # Waits here while a slider moves, as in `model_sizes`.
+            cloud = ranked.kept(asked) if prepared is None else stages.fold(prepared, asked)
+            found[settings] = stages.encode(cloud, meta, settings, share)
+        return found[settings]
 
-    model = known.model if prepared is None else known.model.settled(prepared.gap)
+    model = known.model if prepared is None else known.model.settled(prepared.gaps)
     return replace(known, model=stages.anchored(model, size_at, total, compression.sh_degree, report))
 
 

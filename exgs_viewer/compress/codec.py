@@ -3,8 +3,9 @@
 Encoding 1.5 million Gaussians takes seconds, a slider moves in milliseconds. But every coder sees little more than the
 neighbourhood of each Gaussian, so runs of neighbours cost what they would cost in the whole file, and the bytes of one
 change slowly with the share that is kept. So: take the survivors at a few shares, code some evenly spaced runs of them
-exactly as the file would, and interpolate. What is encoded for real corrects the curve: first at some anchors in the
-background, then wherever the slider rests.
+exactly as the file would, and interpolate. What is encoded for real corrects the curve: first bare cuts in the
+background, some anchors and whatever they tell badly between them; then the finished files wherever the slider rests,
+which are a per cent or so larger or smaller than the bare cuts they are made of, all of them alike.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exgs_viewer.compress.rounding import COARSEST, FINEST, UNMOVED, left_open, settled
+from exgs_viewer.compress.rounding import COARSEST, FINEST, UNMOVED, Gaps, left_open, settled
 from exgs_viewer.scene import compact, exgs, paper
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.scene.compact_blocks import BLOCK, pack_block, pack_tiers
@@ -45,12 +46,17 @@ PLAIN = 1 << 14
 """Gaussians that stand for all in the paper's form, where each costs the same."""
 ANCHORS = (0.1, 0.03, 0.2, 0.05, 0.01, 0.07, 0.14, 0.02, 0.35, 0.025, 0.06, 0.04, 0.6, 0.8, 1.0)
 """Shares that are encoded in the background, the most likely ones first."""
+ASTRAY = 0.003
+"""Error between two anchors from which on both halves of the way are looked at as well."""
+CLOSEST = 1.04
+"""Anchors are at least so many times apart."""
 WORTH = 0.1
 """Share of the cloud that tells what precision is worth."""
 OCTAVES = (COARSEST, 0.75, UNMOVED, FINEST)
 """How much coarser it is rounded for that."""
 WORDS = "Estimating sizes"
 
+Known = tuple[int, int, float]
 Worth = tuple[tuple[float, ...], tuple[float, ...]]
 """Bytes of precision (Fineness.bits) and what these take of a file, both rising."""
 
@@ -63,53 +69,64 @@ class SizeModel:
     """Kept Gaussians at the sampled shares, rising."""
     rates: tuple[tuple[float, ...], ...]
     """For each SH degree its own share of the bytes per Gaussian (to be added up), at each of `counts`."""
-    encoded: tuple[tuple[int, int, int], ...] = ()
-    """(SH degree, Gaussians, bytes) of what has been encoded for real, without amplification."""
+    encoded: tuple[Known, ...] = ()
+    """Of cuts that have been encoded: (SH degree, Gaussians, times what the samples said)."""
+    finished: tuple[Known, ...] = ()
+    """Of files: (SH degree, Gaussians, times what samples and cuts said)."""
     octave: float = 0.0
     """Bytes per Gaussian that doubling all sizes saves: the compact form places large Gaussians more coarsely."""
     rounding: tuple[int, CompressionSettings] | None = None
     """Gaussians of the whole cloud and how it is stored, where retention says how finely; the rates are without it."""
-    gap: float | None = None
-    """dB that the scene leaves for rounding (compress/rounding.py); None as long as that is not known."""
+    gaps: Gaps | None = None
+    """What the scene leaves for rounding (compress/rounding.py); None as long as that is not known."""
     worth: Worth = ((-1.0, 1.0), (-1.0, 1.0))
-    """What each Gaussian's bytes of precision take where the gap gives or takes some: the coarser, the less."""
+    """What each Gaussian's bytes of precision take where the gaps give or take some: the coarser, the less."""
 
     def bytes(self, count: int, sh_degree: int = 0, amplification: float = 1.0) -> int:
         """Size of a file with the first `count` Gaussians and SH up to `sh_degree` (or as far as the cloud has it)."""
-        sh_degree = min(sh_degree, len(self.rates) - 1)
-        known = sorted(
-            (n, size / self._sampled(n, sh_degree)) for degree, n, size in self.encoded if degree == sh_degree
-        )
-        correction = _interpolated(count, *zip(*known, strict=True)) if known else 1.0
-        return round(correction * self._sampled(count, sh_degree) + self._more(count, amplification))
+        times = _times(self.finished, count, self._known(sh_degree))
+        return round(times * self._cut(count, sh_degree) - self._larger(count, amplification))
 
     def learned(self, count: int, sh_degree: int, size: int, amplification: float = 1.0) -> SizeModel:
-        """The model that also knows what `count` Gaussians took when they were encoded."""
-        size = round(size - self._more(count, amplification))
-        known = {(degree, n): old for degree, n, old in self.encoded}
-        known[min(sh_degree, len(self.rates) - 1), count] = size
-        return replace(self, encoded=tuple((*key, known[key]) for key in sorted(known)))
+        """The model that also knows how large the file of `count` Gaussians is."""
+        times = (size + self._larger(count, amplification)) / self._cut(count, sh_degree)
+        return replace(self, finished=_with(self.finished, (self._known(sh_degree), count, times)))
 
-    def settled(self, gap: float | None) -> SizeModel:
-        """The model of a scene whose gap is known now; what was encoded before was encoded without."""
-        return replace(self, gap=gap, encoded=())
+    def anchored(self, count: int, sh_degree: int, size: int) -> SizeModel:
+        """The model that also knows how large `count` Gaussians of a bare cut are."""
+        times = size / self._sampled(count, sh_degree)
+        return replace(self, encoded=_with(self.encoded, (self._known(sh_degree), count, times)))
 
-    def _more(self, count: int, amplification: float) -> float:
-        """Bytes that sizes and precision add to what the rates say."""
-        return count * (self._finer(count) - self.octave * math.log2(amplification))
+    def settled(self, gaps: Gaps | None) -> SizeModel:
+        """The model of a scene whose gaps are known now; what was encoded before was encoded without."""
+        return replace(self, gaps=gaps, encoded=(), finished=())
+
+    def _known(self, sh_degree: int) -> int:
+        """The highest degree that the cloud has of it."""
+        return min(sh_degree, len(self.rates) - 1)
 
     def _finer(self, count: int) -> float:
         """Bytes per Gaussian that go into precision."""
         if self.rounding is None:
             return 0.0
         total, settings = self.rounding
-        if self.gap is None or not left_open(settings):
+        if self.gaps is None or not left_open(settings):
             return _precision(count, total, settings)
         middle = _precision(count, total, _unmoved(settings))
-        return middle + float(np.interp(_precision(count, total, settings, self.gap) - middle, *self.worth))
+        return middle + float(np.interp(_precision(count, total, settings, self.gaps) - middle, *self.worth))
 
     def _sampled(self, count: int, sh_degree: int) -> float:
-        return HEADER + count * sum(_interpolated(count, self.counts, rates) for rates in self.rates[: sh_degree + 1])
+        """Bytes by the samples alone."""
+        rate = sum(_interpolated(count, self.counts, rates) for rates in self.rates[: sh_degree + 1])
+        return HEADER + count * (rate + self._finer(count))
+
+    def _cut(self, count: int, sh_degree: int) -> float:
+        """The same where cuts have been encoded."""
+        return self._sampled(count, sh_degree) * _times(self.encoded, count, self._known(sh_degree))
+
+    def _larger(self, count: int, amplification: float) -> float:
+        """Bytes that amplification saves."""
+        return count * self.octave * math.log2(amplification)
 
 
 def size_model(
@@ -152,14 +169,25 @@ def anchored(
     sh_degree: int,
     report: Report = quiet,
 ) -> SizeModel:
-    """The model corrected at each of `counts`; between them it is within 1 % afterwards.
+    """The model corrected at each of `counts`, then between them wherever it is ASTRAY there.
 
     `size_at` encodes so many Gaussians, a prefix of the ranked cloud or what merging makes of all of them, just as
     they would be saved: in a small file the metadata count.
     """
     for number, count in enumerate(counts):
-        share = partial(_tell, report, number / len(counts), 1 / len(counts))
-        model = model.learned(count, sh_degree, size_at(count, share))
+        share = partial(_tell, report, number / len(counts) / 2, 0.5 / len(counts))
+        model = model.anchored(count, sh_degree, size_at(count, share))
+    ways, looked, done = list(pairwise(sorted(counts))), 0, 0.0
+    while ways:
+        low, high = ways.pop(0)
+        if high / low < CLOSEST**2:
+            continue
+        middle, looked = round(math.sqrt(low * high)), looked + 1
+        done = max(done, looked / (looked + len(ways) + 1))
+        said, size = model.bytes(middle, sh_degree), size_at(middle, partial(_tell, report, 0.5 + done / 2, 0.0))
+        model = model.anchored(middle, sh_degree, size)
+        if abs(said / size - 1) > ASTRAY:
+            ways += [(low, middle), (middle, high)]
     return model
 
 
@@ -168,13 +196,13 @@ def anchor_counts(total: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(max(1, round(share * total)) for share in ANCHORS))
 
 
-def _precision(count: int, total: int, settings: CompressionSettings, gap: float | None = None) -> float:
+def _precision(count: int, total: int, settings: CompressionSettings, gaps: Gaps | None = None) -> float:
     """Bytes per Gaussian that precision takes where `count` of `total` are kept, up to a constant."""
-    return compact.fineness_for(settled(replace(settings, keep=count / total), gap)).bits / 8
+    return compact.fineness_for(settled(replace(settings, keep=count / total), gaps)).bits / 8
 
 
 def _unmoved(settings: CompressionSettings) -> CompressionSettings:
-    """The settings as a scene would have them whose gap is as it should be, where they are left to the scene."""
+    """The settings as a scene would have them whose gaps are as they should be, where they are left to the scene."""
     return replace(settings, coarser=UNMOVED) if left_open(settings) else settings
 
 
@@ -256,6 +284,17 @@ def _costs(planes: Sequence[Plane], shape: tuple[int, int], report: Report) -> l
     # What the second halves add, per Gaussian: the first halves have paid for getting to know each region.
     second_halves = kept[0].size / 2
     return [min((whole - half) / second_halves, 1.0) for whole, half in zip(sizes[0::2], sizes[1::2], strict=True)]
+
+
+def _times(known: Sequence[Known], count: int, sh_degree: int) -> float:
+    """By how much to correct what is said of `count`."""
+    points = [(n, times) for degree, n, times in known if degree == sh_degree]
+    return _interpolated(count, *zip(*points, strict=True)) if points else 1.0
+
+
+def _with(known: Sequence[Known], new: Known) -> tuple[Known, ...]:
+    """In order, with what is new instead of what was there of the same degree and count."""
+    return tuple(sorted([*(each for each in known if each[:2] != new[:2]), new]))
 
 
 def _interpolated(count: int, counts: Sequence[int], values: Sequence[float]) -> float:

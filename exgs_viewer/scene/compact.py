@@ -29,10 +29,10 @@ from exgs_viewer.scene.compact_model import (
     LONG,
     LUMA,
     MIDDLE,
+    MOST_THIN,
     NORMAL_U,
     OPACITY,
     SHORT,
-    THIN_BITS,
     demands,
     opacity_halves,
     precisions,
@@ -47,19 +47,19 @@ class Fineness:
 
     position: float
     """Step of positions, in parts of the typical Gaussian's thickness over its opacity."""
-    unit: int
+    unit: float
     """Parts of an octave in which the longest axis is counted; the middle one is counted twice as coarsely."""
-    thin: int
+    thin: float
     """The thinnest axis is counted in 2^thin parts of the middle one."""
     flat: float
     """Bits of each of the two numbers for the direction of the thin axis, for a typical Gaussian."""
     turn: float
     """Bits of the turn around it."""
-    opacity: int
+    opacity: float
     """Half octaves: the opacity's root is rounded to 2^(-opacity / 2) for a typical Gaussian, colours likewise."""
-    luma: int
-    chroma: int
-    harmonics: int
+    luma: float
+    chroma: float
+    harmonics: float
     """The same for the higher spherical harmonics."""
 
     @property
@@ -74,7 +74,9 @@ FINENESS = {
     "default": Fineness(
         position=0.061, unit=16, thin=3, flat=5.9, turn=5.9, opacity=12, luma=15, chroma=13, harmonics=8
     ),
-    "small": Fineness(position=0.22, unit=7, thin=2, flat=4.45, turn=4.0, opacity=10, luma=12, chroma=11, harmonics=8),
+    "small": Fineness(
+        position=0.31, unit=7, thin=2, flat=4.45, turn=4.0, opacity=9.4, luma=12.45, chroma=11.45, harmonics=8
+    ),
 }
 """`high` and `default` are balanced for the least error against what is encoded. `small` is balanced for the best
 picture at equal bytes where most Gaussians are gone: what these bytes bring as more Gaussians outweighs all but colour.
@@ -83,7 +85,9 @@ SPARSE, ASKED = 0.3, 0.6
 """Retentions up to which auto rounds as `small` does, where nobody has asked the scene and where it said how much
 coarser; from there to all of the Gaussians it nears `default`."""
 COARSEST_UNIT = 4
-"""Parts of an octave at least, however coarse: with fewer the bytes of a scene jump from one retention to the next."""
+"""Parts of an octave at least, however coarse."""
+FINEST_UNIT = 2048
+"""Eighths of a part of an octave at most."""
 STEPS = {"flat": 1, "turn": 1, "opacity": 1, "luma": 1.5, "chroma": 1.75, "harmonics": 2}
 """Bits, or half octaves, that an octave coarser takes of these numbers."""
 WIDEST = 10
@@ -102,26 +106,28 @@ class Form:
     frame: Frame
     """Middle of the scene and step of positions."""
     smallest: int
-    """The two longer axes count from 2^(smallest / unit) world units."""
+    """The two longer axes count from 2^(8 smallest / unit) world units."""
     unit: int
+    """Eighths of parts of an octave, 1 to FINEST_UNIT."""
     width: int
     """Bits of the longest axis, 4 to WIDEST."""
     thin: int
-    """Bits of the thinnest axis, 1 to THIN_BITS."""
+    """Parts of the middle axis that the thinnest one is counted in, 2 to MOST_THIN."""
     harmonics: int
+    """64ths of half octaves, as the next three."""
     opacity: int
     luma: int
     chroma: int
     size: int = 0
-    """The typical size, counted as the longest axis is, and ..."""
+    """The typical size, in eighths of what the longest axis is counted in, and ..."""
     dim: int = 0
     """... the typical opacity in eighths of octaves; precision follows from what lies above and below."""
     flat: int = 0
-    """Bits that the typical Gaussian has for its flat side, and ..."""
+    """64ths of bits that the typical Gaussian has for its flat side, and ..."""
     turn: int = 0
-    """... for the turn in it, in eighths of 1 / unit, as all that follows."""
+    """... for the turn in it."""
     flat_slim: int = 4
-    """More bits for each octave of length over width, ..."""
+    """Eighths of bits more for each octave of length over width, ..."""
     flat_thin: int = 4
     """... for what thickness lacks to width, as a share, ..."""
     flat_size: int = 4
@@ -133,7 +139,7 @@ class Form:
     turn_size: int = 6
     turn_dim: int = 4
     opacity_size: int = 5
-    """More half octaves of the opacity for each octave of size, ..."""
+    """Eighths of half octaves more of the opacity for each octave of size, ..."""
     colour_size: int = 1
     colour_dim: int = 4
     """... of colours, for each octave of size and of opacity, ..."""
@@ -149,7 +155,7 @@ class Form:
     @property
     def sound(self) -> bool:
         """Whether a writer may have made this; the coder relies on it."""
-        return 1 <= self.unit <= 256 and 4 <= self.width <= WIDEST and 1 <= self.thin <= THIN_BITS
+        return 1 <= self.unit <= FINEST_UNIT and 4 <= self.width <= WIDEST and 2 <= self.thin <= MOST_THIN
 
     @property
     def numbers(self) -> NDArray[np.int64]:
@@ -189,29 +195,29 @@ def fineness_for(settings: CompressionSettings) -> Fineness:
     mixed = {name: (1 - share) * few[name] + share * everything[name] for name in few}
     for name in ("position", "unit"):
         mixed[name] = few[name] ** (1 - share) * everything[name] ** share
-    return Fineness(**{name: round(mixed[name]) if isinstance(small[name], int) else mixed[name] for name in small})
+    return Fineness(**mixed)
 
 
 def form_for(cloud: GaussianCloud, settings: CompressionSettings) -> Form:
     """How a cloud's numbers are rounded: its Gaussians say what is typical, or TYPICAL of them."""
     cloud, fineness = cloud.to("cpu"), fineness_for(settings)
-    unit, logs = fineness.unit, _log_scales(cloud)
-    stride = -(-len(cloud) // TYPICAL)
-    long, middle = np.round(logs[::stride, :2] * unit).T
+    eighths, logs = round(8 * fineness.unit), _log_scales(cloud)
+    unit, stride = eighths / 8, -(-len(cloud) // TYPICAL)
+    long, middle = logs[::stride, :2].T * unit
     # A size 2^20 times the usual is a mistake of training; it must not push the others out of the range.
     largest = min(math.ceil(logs[:, 0].max() * unit), float(np.median(long)) + 20 * unit)
     smallest = int(max(math.floor(logs[:, 1].min() * unit), largest + 1 - (1 << WIDEST)))
     form = Form(
         frame=_frame(cloud, logs, fineness.position, stride),
         smallest=smallest,
-        unit=unit,
+        unit=eighths,
         width=min(max(int(largest - smallest + 4).bit_length(), 4), WIDEST),
-        thin=fineness.thin,
-        harmonics=fineness.harmonics,
-        opacity=fineness.opacity,
-        luma=fineness.luma,
-        chroma=fineness.chroma,
-        size=round(float(np.median((long + middle) / 2 - smallest))),
+        thin=min(round(2**fineness.thin), MOST_THIN),
+        harmonics=round(64 * fineness.harmonics),
+        opacity=round(64 * fineness.opacity),
+        luma=round(64 * fineness.luma),
+        chroma=round(64 * fineness.chroma),
+        size=round(8 * float(np.median((long + middle) / 2 - smallest))),
     )
     values = np.zeros((len(long), COLUMNS), np.int32)
     _round_sizes(values, logs[::stride], cloud.opacities.numpy()[::stride], form)
@@ -219,7 +225,9 @@ def form_for(cloud: GaussianCloud, settings: CompressionSettings) -> Form:
     form = replace(form, dim=round(float(demands(values, form.numbers)[:, 0].mean())))
     _, flat, turn = demands(values, form.numbers).mean(0)
     return replace(
-        form, flat=round(unit * (8 * fineness.flat + 4) - flat), turn=round(unit * (8 * fineness.turn + 4) - turn)
+        form,
+        flat=round(64 * (fineness.flat + 0.5) - 8 * flat / eighths),
+        turn=round(64 * (fineness.turn + 0.5) - 8 * turn / eighths),
     )
 
 
@@ -229,21 +237,22 @@ def to_numbers(cloud: GaussianCloud, form: Form) -> Numbers:
     assert all(np.isfinite(getattr(cloud, field.name).numpy()).all() for field in fields(cloud)), "NaN cannot be stored"
     values = np.zeros((len(cloud), COLUMNS), np.int32)
     _round_sizes(values, _log_scales(cloud), cloud.opacities.numpy(), form)
-    bits = precisions(values, form.numbers)  # [N, 4]
+    bits = precisions(values, form.numbers)  # [N, 5]
     values[:, NORMAL_U : ANGLE + 1] = rotation_numbers(cloud.quats.numpy(), cloud.scales.numpy(), bits)
-    values[:, LUMA:] = np.round(_luma(cloud.sh[:, 0].numpy() * SH_C0, COLOUR_LIMIT) / _colour_steps(form, bits))
+    steps = HALF_OCTAVES[bits[:, [2, 3, 3]]]  # [N, 3] of luma, orange, green
+    values[:, LUMA:] = np.round(_luma(cloud.sh[:, 0].numpy() * SH_C0, COLOUR_LIMIT) / steps)
     higher = cloud.sh[:, 1:].numpy().astype(np.float64)
-    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(form, bits[:, 3])[:, None])
+    harmonics = np.round(_luma(higher, COLOUR_LIMIT) / _harmonic_steps(bits[:, 4])[:, None])
     return Numbers(_keys(cloud, form.frame), values, harmonics.reshape(len(cloud), -1).astype(np.int32))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # Damaged files may ask for infinite values; their reader refuses them.
 def to_cloud(numbers: Numbers, form: Form) -> GaussianCloud:
     """The cloud that numbers stand for."""
-    sizes = np.exp2((np.arange(1 << form.width) + float(form.smallest)) / form.unit)
-    scales, quats, opacities, constant, share = appearances(numbers.values, form.numbers, sizes, _thicknesses(form))
+    sizes = np.exp2((np.arange(1 << form.width) + float(form.smallest)) * 8 / form.unit)
+    scales, quats, opacities, constant, halves = appearances(numbers.values, form.numbers, sizes, _thicknesses(form))
     if numbers.harmonics.shape[1]:
-        higher = numbers.harmonics.reshape(len(share), -1, 3) * _harmonic_steps(form, share)[:, None]
+        higher = numbers.harmonics.reshape(len(halves), -1, 3) * _harmonic_steps(halves)[:, None]
         constant = np.concatenate([constant, _rgb(higher)], axis=1)
     return GaussianCloud(
         means=torch.from_numpy(cell_middles(numbers.keys, np.array(form.frame.origin), form.frame.step)),
@@ -284,22 +293,23 @@ def _log_scales(cloud: GaussianCloud) -> NDArray[np.float64]:
 
 def _round_sizes(values: NDArray[np.int32], logs: NDArray[np.float64], opacities: NDArray, form: Form) -> None:
     """Fill in the sizes, from _log_scales, and the opacity."""
-    exact = logs * form.unit - form.smallest  # [N, 3]
+    unit = form.unit / 8
+    exact = logs * unit - form.smallest  # [N, 3]
     limits = [(1 << form.width) - 1, (1 << form.width - 1) - 1]
     values[:, LONG : MIDDLE + 1] = np.clip(np.round(exact[:, :2] / [1, 2]), 0, limits)
-    thickness = np.exp2((exact[:, 2] - 2 * values[:, MIDDLE]) / form.unit)
-    values[:, SHORT] = (thickness * (1 << form.thin)).clip(0, (1 << form.thin) - 1)
+    thickness = np.exp2((exact[:, 2] - 2 * values[:, MIDDLE]) / unit)
+    values[:, SHORT] = (thickness * form.thin).clip(0, form.thin - 1)
     grown = values[:, LONG : MIDDLE + 1] * [1, 2] - exact[:, :2]  # [N, 2], by rounding
-    roots = np.sqrt((opacities * 2.0 ** (-0.25 * grown.sum(1) / form.unit)).clip(0, 1))
+    roots = np.sqrt((opacities * 2.0 ** (-0.25 * grown.sum(1) / unit)).clip(0, 1))
     values[:, OPACITY] = np.round(roots / HALF_OCTAVES[opacity_halves(values, form.numbers)])
 
 
 def _thicknesses(form: Form) -> NDArray[np.float64]:
-    """[2^thin] what the numbers of the thinnest axis stand for, in parts of the middle one.
+    """[thin] what the numbers of the thinnest axis stand for, in parts of the middle one.
 
     The first stands for less than the middle of its interval: most of what is thin at all is much thinner.
     """
-    parts = (np.arange(1 << form.thin) + 0.5) / (1 << form.thin)
+    parts = (np.arange(form.thin) + 0.5) / form.thin
     parts[0] /= 2
     return parts
 
@@ -339,21 +349,9 @@ def _rgb(colours: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([grey + orange / 2, luma + green / 2, grey - orange / 2], axis=-1)
 
 
-def _steps(base: int, more: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[N] steps of a number whose half octaves are `base` for a typical Gaussian, and so many more [N] for each."""
-    return HALF_OCTAVES[np.clip(base + more, 2, 20)]
-
-
-def _colour_steps(form: Form, bits: NDArray[np.int64]) -> NDArray[np.float64]:
-    """[N, 3] steps of luma, orange, green."""
-    chroma = _steps(form.chroma, bits[:, 2])
-    return np.stack([_steps(form.luma, bits[:, 2]), chroma, chroma], axis=1)
-
-
-def _harmonic_steps(form: Form, share: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The same of the higher harmonics, which `precision` gives `share` [N] half octaves more."""
-    chroma = _steps(form.harmonics - 2, share)
-    return np.stack([_steps(form.harmonics, share), chroma, chroma], axis=1)
+def _harmonic_steps(halves: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[N, 3] steps of the luma, orange, green of higher harmonics; the colours are twice as coarse."""
+    return HALF_OCTAVES[np.maximum(halves[:, None] - [0, 2, 2], 2)]
 
 
 def _tensor(numbers: NDArray) -> torch.Tensor:

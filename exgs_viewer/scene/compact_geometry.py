@@ -15,8 +15,7 @@ from exgs_viewer.scene.compact_model import (
     ANGLE,
     AXES,
     COLUMNS,
-    FOR_CHROMA,
-    FOR_LUMA,
+    FINEST_HALF,
     GREEN,
     LONG,
     LUMA,
@@ -26,7 +25,6 @@ from exgs_viewer.scene.compact_model import (
     OPACITY,
     ORANGE,
     SHORT,
-    half_steps,
     opacity_half,
     places,
     precision,
@@ -37,7 +35,7 @@ CORE = 1 << 16
 """Steps from the middle within which positions are evenly spaced; beyond, the step doubles whenever the distance does,
 so that a few Gaussians far away cost the scene nothing."""
 HALF = 1 << AXES - 1
-HALF_OCTAVES = 2.0 ** (-0.5 * np.arange(21))
+HALF_OCTAVES = 2.0 ** (-0.5 * np.arange(FINEST_HALF + 1))
 """2^(-half / 2): what opacities' roots and colours are counted in."""
 MOST_OPAQUE = 0.999
 """A decoded opacity of 1 is drawn like this, so that its logit stays finite in other formats."""
@@ -108,9 +106,9 @@ def rotation_numbers(quats, scales, bits):
 @njit(cache=True, nogil=True)
 def appearances(values, form, sizes, thicknesses):
     """What the rows of `values` [n, COLUMNS] stand for: scales [n, 3], rotations [n, 4] wxyz, opacities [n], constant
-    SH coefficients [n, 1, 3], all float32; and [n] int64 half octaves added to the steps of the higher harmonics.
+    SH coefficients [n, 1, 3], all float32; and [n] int64 half octaves of the steps of the higher harmonics.
 
-    `sizes` [2^width] and `thicknesses` [2^thin] are what the numbers of the axes stand for. A rotation is the shortest
+    `sizes` [2^width] and `thicknesses` [thin] are what the numbers of the axes stand for. A rotation is the shortest
     way from z to the thin axis, after a turn around z.
     """
     n = len(values)
@@ -118,7 +116,7 @@ def appearances(values, form, sizes, thicknesses):
     opacities, colours, harmonics = np.empty(n, np.float32), np.empty((n, 1, 3), np.float32), np.empty(n, np.int64)
     for i in range(n):
         row, numbers = borrow(values, COLUMNS * i), borrow(form, 0)
-        flat_bits, turn_bits, share, harmonics[i] = precision(row, numbers)
+        flat_bits, turn_bits, fine, coarse, harmonics[i] = precision(row, numbers)
         wide = sizes[row[MIDDLE] << 1]
         scales[i, 0], scales[i, 1], scales[i, 2] = sizes[row[LONG]], wide, wide * thicknesses[row[SHORT]]
         x, y, z = thin_axis(row[NORMAL_U], row[NORMAL_V], float(1 << flat_bits))
@@ -129,8 +127,7 @@ def appearances(values, form, sizes, thicknesses):
         quats[i, 2], quats[i, 3] = x * cos + y * sin, w * sin
         root = row[OPACITY] * HALF_OCTAVES[opacity_half(row, numbers)]
         opacities[i] = min(root * root, MOST_OPAQUE)
-        chroma = HALF_OCTAVES[half_steps(numbers[FOR_CHROMA], share, 20)]
-        luma = row[LUMA] * HALF_OCTAVES[half_steps(numbers[FOR_LUMA], share, 20)]
+        luma, chroma = row[LUMA] * HALF_OCTAVES[fine], HALF_OCTAVES[coarse]
         orange, green = row[ORANGE] * chroma, row[GREEN] * chroma
         grey = luma - green / 2
         colours[i, 0, 0], colours[i, 0, 2] = (grey + orange / 2) / SH_C0, (grey - orange / 2) / SH_C0

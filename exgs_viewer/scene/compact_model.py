@@ -34,8 +34,10 @@ BEFORE = 24
 """Gaussians before the present one among which the four nearest are sought."""
 LEAST_BITS, MOST_BITS = 3, 13
 """Of each rotation number; the turn may have none."""
-THIN_BITS = 6
-"""Of the thinnest axis at most: parts of the middle one that are counted."""
+MOST_THIN = 64
+"""Parts of the middle axis that the thinnest one is counted in at most."""
+FINEST_HALF = 20
+"""Half octaves of the finest step of a colour."""
 DIMMEST = -32
 """Eighths of an octave of opacity below which nothing gets coarser any more."""
 HALF_STEPS = np.array([round(2.0 ** (20 - half / 2)) for half in range(33)], np.int64)
@@ -89,7 +91,7 @@ def _fresh_table(table, form):
         fresh_rows(table, size, size + 1, size + 1 if size < 8 else LANES)
     _fresh_numbers(table, FIRST_LONG, LONGS, 0, LONGS, form[WIDTH] - 2)
     _fresh_numbers(table, FIRST_MIDDLE, MIDDLES, 0, MIDDLES, form[WIDTH] - 2)
-    _fresh_numbers(table, FIRST_SHORT, SHORTS, 0, SHORTS, form[THIN])
+    _fresh_numbers(table, FIRST_SHORT, SHORTS, 0, SHORTS, _bits_of(form[THIN] - 1))
     for half in range(17):
         _fresh_numbers(table, FIRST_OPACITY, OPACITIES, 17 * half, 17 * half + 17, min(half // 2 + 1, LEARNT))
     _fresh_numbers(table, FIRST_FACE, FACES, 0, FACES, 6)
@@ -155,11 +157,10 @@ def _code_values(coder, table, spots, values, form, seen, nobody):
         around = near, next_near, borrow(seen, SEEN * c), borrow(seen, SEEN * d)
         coder = _code_sizes(coder, table, row, first, second, form)
         coder = _code_opacity(coder, table, row, mine, near, next_near, opacity_half(row, form))
-        flat_bits, turn_bits, share, _ = precision(row, form)
+        flat_bits, turn_bits, luma, chroma, _ = precision(row, form)
         coder = _code_rotation(coder, table, row, mine, near, flat_bits, turn_bits)
         for channel in range(3):
-            half = half_steps(form[FOR_LUMA if channel == 0 else FOR_CHROMA], share, 20)
-            coder = _code_channel(coder, table, row, mine, around, channel, half)
+            coder = _code_channel(coder, table, row, mine, around, channel, chroma if channel else luma)
     return coder
 
 
@@ -185,13 +186,15 @@ FORM = (
     "chroma",
     "colour_size",
     "colour_dim",
+    "harmonics",
     "harmonics_size",
     "harmonics_dim",
 )
 """The numbers of a compact file that its integers depend on, see `compact.Form`."""
 UNIT, WIDTH, THIN, SIZE, DIM, FLAT, FLAT_SLIM, FLAT_THIN, FLAT_SIZE, FLAT_DIM = range(10)
 TURN, TURN_FIRST, TURN_SLIM, TURN_SIZE, TURN_DIM = range(10, 15)
-FOR_OPACITY, OPACITY_SIZE, FOR_LUMA, FOR_CHROMA, COLOUR_SIZE, COLOUR_DIM, HARMONICS_SIZE, HARMONICS_DIM = range(15, 23)
+FOR_OPACITY, OPACITY_SIZE, FOR_LUMA, FOR_CHROMA, COLOUR_SIZE, COLOUR_DIM = range(15, 21)
+FOR_HARMONICS, HARMONICS_SIZE, HARMONICS_DIM = range(21, 24)
 """Places in it."""
 SIDE, HALF_TURN, LEVEL, MISSED, SEEN = 0, 1, 2, 6, 7
 """Columns of what is remembered of each Gaussian: upper bits of its rotation, opacity and colour in units of 2^-20,
@@ -200,14 +203,14 @@ how far off the last guess was."""
 
 @njit(cache=True, nogil=True, forceinline=True)
 def larger(row, form):
-    """By how much a Gaussian is larger than the typical one, counted as its longest axis is."""
-    return (np.int64(row[LONG]) + 2 * np.int64(row[MIDDLE])) // 2 - form[SIZE]
+    """By how much a Gaussian is larger than the typical one, in eighths of what its longest axis is counted in."""
+    return 4 * (np.int64(row[LONG]) + 2 * np.int64(row[MIDDLE])) - form[SIZE]
 
 
 @njit(cache=True, nogil=True, forceinline=True)
 def opacity_half(row, form):
     """Half octaves of the steps of the opacity's root: more for large Gaussians."""
-    return half_steps(form[FOR_OPACITY], form[OPACITY_SIZE] * larger(row, form) // (8 * form[UNIT]), 16)
+    return _granted(form[FOR_OPACITY], form[OPACITY_SIZE] * larger(row, form), form[UNIT], 2, 16)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -228,14 +231,14 @@ def octave(row, form):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def demand(row, form):
-    """What the shape and opacity of a Gaussian want, in eighths of 1 / unit: bits of the two numbers for its flat side,
+    """What the shape and opacity of a Gaussian want, in parts of 8 unit: bits of the two numbers for its flat side,
     bits of the turn in it, half octaves added to the steps of its colour and of its higher harmonics.
 
     A turn shows the more the longer a Gaussian is, and everything shows more of large and opaque ones.
     """
     unit = form[UNIT]
-    slim, size = max(np.int64(row[LONG]) - 2 * np.int64(row[MIDDLE]), 0), larger(row, form)
-    thin = unit * ((1 << form[THIN]) - 1 - np.int64(row[SHORT])) >> form[THIN]
+    slim, size = 8 * max(np.int64(row[LONG]) - 2 * np.int64(row[MIDDLE]), 0), larger(row, form)
+    thin = unit * (form[THIN] - 1 - np.int64(row[SHORT])) // form[THIN]
     dim = unit * (octave(row, form) - form[DIM]) >> 3
     flat = form[FLAT_SLIM] * slim + form[FLAT_THIN] * thin + form[FLAT_SIZE] * size + form[FLAT_DIM] * dim
     turn = form[TURN_FIRST] * min(slim, unit) + form[TURN_SLIM] * slim + form[TURN_SIZE] * size + form[TURN_DIM] * dim
@@ -245,13 +248,21 @@ def demand(row, form):
 
 @njit(cache=True, nogil=True, forceinline=True)
 def precision(row, form):
-    """Bits of the two numbers for the flat side, bits of the turn in it, half octaves added to the steps of colour and
-    of the higher harmonics."""
+    """Bits of the two numbers for the flat side, bits of the turn in it, half octaves of the steps of luma, of chroma
+    and of the luma of the higher harmonics."""
     flat, turn, colour, harmonics = demand(row, form)
-    parts = 8 * form[UNIT]
-    flat_bits = min(max((flat + form[FLAT]) // parts, LEAST_BITS), MOST_BITS)
-    turn_bits = min(max((turn + form[TURN]) // parts, 0), MOST_BITS)
-    return flat_bits, turn_bits, colour // parts, harmonics // parts
+    unit = form[UNIT]
+    flat_bits = _granted(form[FLAT], flat, unit, LEAST_BITS, MOST_BITS)
+    turn_bits = _granted(form[TURN], turn, unit, 0, MOST_BITS)
+    luma = _granted(form[FOR_LUMA], colour, unit, 2, FINEST_HALF)
+    chroma = _granted(form[FOR_CHROMA], colour, unit, 2, FINEST_HALF)
+    return flat_bits, turn_bits, luma, chroma, _granted(form[FOR_HARMONICS], harmonics, unit, 2, FINEST_HALF)
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _granted(typical, more, unit, least, most):
+    """What the typical Gaussian has, in 64ths, and so much more, in parts of 8 unit, as a whole number."""
+    return min(max(((unit * typical >> 3) + more) // (8 * unit), least), most)
 
 
 @njit(cache=True, nogil=True)
@@ -267,10 +278,11 @@ def demands(values, form):
 
 @njit(cache=True, nogil=True)
 def precisions(values, form):
-    """[n, 4] int64: `precision` of each row of `values`."""
-    found = np.empty((len(values), 4), np.int64)
+    """[n, 5] int64: `precision` of each row of `values`."""
+    found = np.empty((len(values), 5), np.int64)
     for i in range(len(values)):
-        found[i, 0], found[i, 1], found[i, 2], found[i, 3] = precision(borrow(values, COLUMNS * i), borrow(form, 0))
+        of_it = precision(borrow(values, COLUMNS * i), borrow(form, 0))
+        found[i, 0], found[i, 1], found[i, 2], found[i, 3], found[i, 4] = of_it
     return found
 
 
@@ -299,15 +311,9 @@ def _code_harmonics(reading, data, size, values, table):
         for column in range(values.shape[1]):
             before = abs(values[i, column - 3]) if column >= 3 else 0
             near = abs(values[i - 1, column]) if i > 0 else 0
-            special, general = 9 * (column % 3) + _magnitude(np.int64(before) + near), 9 * (column % 3) + 8
+            special, general = 9 * (column % 3) + _bits_of(np.int64(before) + near), 9 * (column % 3) + 8
             coder, values[i, column] = code_signed(coder, rows, special, general, np.int64(values[i, column]))
     return close_coder(coder)
-
-
-@njit(cache=True, nogil=True, forceinline=True)
-def half_steps(base, share, most):
-    """The step for a Gaussian is 2^(-half / 2)."""
-    return min(max(base + share, 2), most)
 
 
 @njit(cache=True, nogil=True, forceinline=True)
@@ -333,7 +339,7 @@ def _code_number(coder, table, first, contexts, special, general, bits, number):
 @njit(cache=True, nogil=True, forceinline=True)
 def _code_sizes(coder, table, row, first, second, form):
     # The lowest bits are as good as noise: learning them would cost time and gain next to nothing.
-    width, thin = form[WIDTH], form[THIN]
+    width, thin = form[WIDTH], _bits_of(form[THIN] - 1)
     number, near = np.int64(row[LONG]), ((first[LONG] + second[LONG]) >> 4) & 127
     middles = 128 + (((first[MIDDLE] + second[MIDDLE]) >> 3) & 127)
     coder, long = _code_number(coder, table, FIRST_LONG, LONGS, near, middles, width - 2, number >> 2)
@@ -344,10 +350,10 @@ def _code_sizes(coder, table, row, first, second, form):
     middle = middle << 1 | rest
     rest = max(thin - 3, 0)
     near = (first[SHORT] >> rest << 3 | second[SHORT] >> rest) & 63
-    slim, size = min(max(2 * (long - 2 * middle) // form[UNIT], 0), 15), (long + 2 * middle) // (2 * form[UNIT]) & 15
+    slim, size = min(max(16 * (long - 2 * middle) // form[UNIT], 0), 15), 4 * (long + 2 * middle) // form[UNIT] & 15
     shape = 64 + 16 * slim + size
     coder, short = _code_number(coder, table, FIRST_SHORT, SHORTS, near, shape, thin, np.int64(row[SHORT]))
-    row[LONG], row[MIDDLE], row[SHORT] = long, middle, short
+    row[LONG], row[MIDDLE], row[SHORT] = long, middle, min(short, form[THIN] - 1)  # Damaged data may say more.
     return coder
 
 
@@ -392,7 +398,7 @@ def _code_channel(coder, table, row, mine, around, channel, half):
     one, two, three, four = around[0][level], around[1][level], around[2][level], around[3][level]
     low, high = min(min(one, two), min(three, four)), max(max(one, two), max(three, four))
     guess = (one + two + three + four - low - high + step) // (2 * step)
-    spread = _magnitude(2 * (high - low) // step)
+    spread = _bits_of(2 * (high - low) // step)
     start = FIRST_COLOUR + 72 * channel
     if channel == 0:
         # Dark and bright, in quarters.
@@ -403,13 +409,13 @@ def _code_channel(coder, table, row, mine, around, channel, half):
         coder, table, start + 8 * spread + special, start + 64 + general, row[LUMA + channel] - guess
     )
     row[LUMA + channel] = guess + off
-    mine[level], mine[MISSED] = (guess + off) * step, _magnitude(2 * abs(off))
+    mine[level], mine[MISSED] = (guess + off) * step, _bits_of(2 * abs(off))
     return coder
 
 
 @njit(cache=True, nogil=True, forceinline=True)
-def _magnitude(number):
-    """0 to 7: bits of a number >= 0."""
+def _bits_of(number):
+    """0 to 7: bits of a number >= 0, as far as they are told apart."""
     bits = 0
     while bits < 7 and number >> bits:
         bits += 1

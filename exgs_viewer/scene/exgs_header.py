@@ -16,9 +16,9 @@ from exgs_viewer.errors import SceneError
 from exgs_viewer.scene.float16 import Frame, rows
 
 MAGIC = b"\x89EGS\r\n\x1a\n"
-VERSION = (1, 3)
-COMPACT_SINCE = 3
-"""Minor version of the compact form that is read; 1.1 and 1.2 had others."""
+VERSION = (1, 4)
+COMPACT_SINCE = 4
+"""Minor version of the compact form that is read; 1.1 to 1.3 had others."""
 CODECS = ("float16", "compact", "paper")
 """The forms of storage by their number in the file."""
 FLOAT16, COMPACT, PAPER = range(3)

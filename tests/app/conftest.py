@@ -60,7 +60,7 @@ class FakePrepared:
 
     cloud: GaussianCloud
     cameras: tuple = ()
-    gap: float | None = None
+    gaps: tuple[float, float] | None = None
 
 
 def merged(prepared: FakePrepared, compression: CompressionSettings, opacity: float) -> GaussianCloud:
@@ -146,7 +146,7 @@ class FakeModel:
     def learned(self, count, sh_degree, size):
         return self
 
-    def settled(self, gap):
+    def settled(self, gaps):
         return self
 
 

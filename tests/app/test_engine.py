@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from exgs_viewer.app import work
 from exgs_viewer.app.pace import FULL, Cost
 from exgs_viewer.app.state import (
     Failed,
@@ -19,9 +20,9 @@ from exgs_viewer.app.state import (
     Scored,
     SizeKnown,
 )
-from exgs_viewer.errors import BackendError
+from exgs_viewer.errors import BackendError, Cancelled
 from exgs_viewer.scene.camera import fly
-from exgs_viewer.settings import CompressionSettings
+from exgs_viewer.settings import CompressionSettings, quiet
 
 from .conftest import SIZE
 
@@ -250,6 +251,27 @@ def test_sizes_are_anchored_by_files_with_the_metadata_that_are_saved(stand, vie
     opened(stand)
     stand.rest(view)
     assert sizes == [1007]
+
+
+def test_anchors_that_were_encoded_before_the_user_came_back_are_kept(stand, view):
+    encoded, stages = [], stand.engine._stages
+
+    def anchored(model, size_at, total, sh_degree, report):
+        sizes = [size_at(total // 10, report), size_at(total // 5, report)]
+        if len(encoded) == 2:
+            raise Cancelled
+        return sizes
+
+    stages = replace(
+        stages, anchored=anchored, encode=lambda cloud, meta, settings, report: encoded.append(cloud) or len(cloud)
+    )
+    opened(stand)
+    known = work.Modelled(stand.engine._sizes.ranked, view.compression, None)
+    found = {}
+    with pytest.raises(Cancelled):
+        work.anchor_sizes(stages, known, None, {}, found, quiet)
+    encoded.append(None)
+    assert work.anchor_sizes(stages, known, None, {}, found, quiet).model == [100, 200] and len(encoded) == 3
 
 
 def test_saving_writes_what_the_slider_shows(stand, view, tmp_path):

@@ -190,7 +190,7 @@ def test_the_scene_says_how_coarsely_its_merged_gaussians_are_stored(stand, view
     drawers = []
     stages = replace(
         stand.engine._stages,
-        prepare=lambda cloud, looked, renderer, report: drawers.append(renderer) or FakePrepared(cloud, gap=20.0),
+        prepare=lambda cloud, looked, renderer, report: drawers.append(renderer) or FakePrepared(cloud, gaps=(20, 20)),
         polish=polish,
         encode=encode,
     )
@@ -209,8 +209,8 @@ def test_estimates_are_anchored_at_files_rounded_as_the_scene_says(stand, view):
     gaps, rounded = [], []
 
     class Model(FakeModel):
-        def settled(self, gap):
-            gaps.append(gap)
+        def settled(self, known):
+            gaps.append(known)
             return self
 
     def anchored(model, size_at, total, sh_degree, report):
@@ -219,7 +219,7 @@ def test_estimates_are_anchored_at_files_rounded_as_the_scene_says(stand, view):
 
     stages = replace(
         stand.engine._stages,
-        prepare=lambda cloud, looked, renderer, report: FakePrepared(cloud, gap=12.0),
+        prepare=lambda cloud, looked, renderer, report: FakePrepared(cloud, gaps=(12.0, 9.0)),
         size_model=lambda cloud, report, compression: Model(),
         anchored=anchored,
         encode=lambda cloud, meta, settings, report: rounded.append(settings) or 10 * len(cloud),
@@ -229,4 +229,6 @@ def test_estimates_are_anchored_at_files_rounded_as_the_scene_says(stand, view):
     stand.rest(merging(view))
     while "anchors" in stand.engine.jobs:  # Nobody waits for these.
         stand.engine.poll()
-    assert gaps == [12.0] and rounded[-1] == replace(merging(view).compression, keep=0.01, coarser=octaves(12.0, 0.01))
+    assert gaps == [(12.0, 9.0)] and rounded[-1] == replace(
+        merging(view).compression, keep=0.01, coarser=octaves((12.0, 9.0), 0.01)
+    )

@@ -169,27 +169,30 @@ def read_keys(coder: Coder, n: int) -> list[int]:
 
 
 def larger(numbers, form):
-    return (numbers["L"] + 2 * numbers["M"]) // 2 - form["size"]
+    return 4 * (numbers["L"] + 2 * numbers["M"]) - form["size"]
+
+
+def granted(form, base, more, least, most):
+    return min(max(((form["unit"] * form[base] >> 3) + more) // (8 * form["unit"]), least), most)
 
 
 def opacity_half(numbers, form):
-    return min(max(form["opacity"] + form["opacity_size"] * larger(numbers, form) // (8 * form["unit"]), 2), 16)
+    return granted(form, "opacity", form["opacity_size"] * larger(numbers, form), 2, 16)
 
 
 def precision(numbers, form):
-    unit, z, s = form["unit"], larger(numbers, form), max(numbers["L"] - 2 * numbers["M"], 0)
-    t = unit * (2 ** form["thin"] - 1 - numbers["S"]) >> form["thin"]
+    unit, z, s = form["unit"], larger(numbers, form), 8 * max(numbers["L"] - 2 * numbers["M"], 0)
+    t = unit * (form["thin"] - 1 - numbers["S"]) // form["thin"]
     x = numbers["o"] * TABLE[opacity_half(numbers, form)]
     v = x * x >> 20
     j = max(21 - v.bit_length(), 0)
     k = 0 if j == 0 else -32 if v < 2**17 else (v * 2**j - 2**20 >> 17) - 8 * j
     d = unit * (k - form["dim"]) >> 3
-    flat = form["flat"] + form["flat_slim"] * s + form["flat_thin"] * t + form["flat_size"] * z + form["flat_dim"] * d
-    turn = form["turn"] + form["turn_first"] * min(s, unit) + form["turn_slim"] * s
-    turn += form["turn_size"] * z + form["turn_dim"] * d
-    a, b = min(max(flat // (8 * unit), 3), 13), min(max(turn // (8 * unit), 0), 13)
-    e, f = ((form[f"{name}_size"] * z + form[f"{name}_dim"] * d) // (8 * unit) for name in ("colour", "harmonics"))
-    return a, b, e, f
+    flat = form["flat_slim"] * s + form["flat_thin"] * t + form["flat_size"] * z + form["flat_dim"] * d
+    turn = form["turn_first"] * min(s, unit) + form["turn_slim"] * s + form["turn_size"] * z + form["turn_dim"] * d
+    e, f = (form[f"{name}_size"] * z + form[f"{name}_dim"] * d for name in ("colour", "harmonics"))
+    colours = granted(form, "luma", e, 2, 20), granted(form, "chroma", e, 2, 20), granted(form, "harmonics", f, 2, 20)
+    return granted(form, "flat", flat, 3, 13), granted(form, "turn", turn, 0, 13), *colours
 
 
 def bits_of(number):
@@ -209,16 +212,17 @@ def read_block(coder: Coder, n: int, form) -> list[dict]:
         mine["L"] = upper << 2 | coder.noise(2)
         upper = coder.number2(width - 2, ("M", mine["L"] >> 3), ("M near", near))
         mine["M"] = upper << 1 | coder.noise(1)
-        less, slim = max(form["thin"] - 3, 0), 2 * (mine["L"] - 2 * mine["M"]) // form["unit"]
+        thin = (form["thin"] - 1).bit_length()
+        less, slim = max(thin - 3, 0), 16 * (mine["L"] - 2 * mine["M"]) // form["unit"]
         near = ((a["S"] >> less) << 3 | b["S"] >> less) & 63
-        shape = (min(max(slim, 0), 15), (mine["L"] + 2 * mine["M"]) // (2 * form["unit"]) & 15)
-        mine["S"] = coder.number2(form["thin"], ("S", near), ("S shape", *shape))
+        shape = (min(max(slim, 0), 15), 4 * (mine["L"] + 2 * mine["M"]) // form["unit"] & 15)
+        mine["S"] = min(coder.number2(thin, ("S", near), ("S shape", *shape)), form["thin"] - 1)
         h = opacity_half(mine, form)
         near, w = min((a["xo"] + b["xo"]) >> 17, 15), h // 2 + 1
         upper = coder.number2(min(w, 8), ("o", h, near), ("o all", h))
         mine["o"] = upper << max(w - 8, 0) | coder.noise(max(w - 8, 0))
         mine["xo"], missed = mine["o"] * table[h], 0
-        flat, turn, e, _ = precision(mine, form)
+        flat, turn, luma, chroma, _ = precision(mine, form)
         mine["side"] = coder.number2(6, ("side", a["side"]), ("side all",))
         w, rest = min(turn, 3), flat - 3
         upper = coder.number2(w, ("half", w, mine["side"]), ("half near", w, a["half"])) if w else 0
@@ -227,8 +231,8 @@ def read_block(coder: Coder, n: int, form) -> list[dict]:
         noise >>= turn - w
         mine["u"] = (mine["side"] >> 3) << rest | noise >> rest
         mine["v"] = (mine["side"] & 7) << rest | noise & (1 << rest) - 1
-        for channel, base in enumerate((form["luma"], form["chroma"], form["chroma"])):
-            h, name = min(max(base + e, 2), 20), f"x{channel}"
+        for channel, h in enumerate((luma, chroma, chroma)):
+            name = f"x{channel}"
             low, *middle, high = sorted(each[name] for each in (a, b, c, d))
             guess = (sum(middle) + table[h]) // (2 * table[h])
             spread = bits_of(2 * (high - low) // table[h])
@@ -261,11 +265,9 @@ def rgb(steps, y, co, cg):
 
 
 def gaussian(numbers, harmonics, form, frame) -> dict[str, list[float]]:
-    smallest, unit, thin = form["smallest"], form["unit"], numbers["S"] + 0.5
-    a, b, e, f = precision(numbers, form)
-
-    def step(half):
-        return 2 ** (-min(max(half, 2), 20) / 2)
+    smallest, unit, thin = form["smallest"], form["unit"] / 8, numbers["S"] + 0.5
+    a, b, *halves = precision(numbers, form)
+    luma, chroma, *higher = (2 ** (-half / 2) for half in (*halves, max(halves[-1] - 2, 2)))
 
     def coordinate(cell, origin):
         k = cell - 2**20 if cell >= 2**20 else 2**20 - 1 - cell
@@ -280,15 +282,13 @@ def gaussian(numbers, harmonics, form, frame) -> dict[str, list[float]]:
     x, y, z = x / length, y / length, z / length
     turn = (numbers["r"] + 0.5) / 2**b * math.pi / 2
     q, (cos, sin) = np.array([1 + z, -y, x]) / math.sqrt(2 + 2 * z), (math.cos(turn), math.sin(turn))
-    chroma = step(form["chroma"] + e)
-    constant = rgb((step(form["luma"] + e), chroma), numbers[0], numbers[1], numbers[2])
-    steps = (step(form["harmonics"] + f), step(form["harmonics"] - 2 + f))
+    constant = rgb((luma, chroma), numbers[0], numbers[1], numbers[2])
     long, middle = (2 ** ((part + smallest) / unit) for part in (numbers["L"], 2 * numbers["M"]))
-    short = middle * (thin if numbers["S"] else thin / 2) / 2 ** form["thin"]
+    short = middle * (thin if numbers["S"] else thin / 2) / form["thin"]
     return {
         "means": [coordinate(cell, origin) for cell, origin in zip(numbers["cells"], frame[:3], strict=True)],
         "scales": [long, middle, short],
         "quats": [q[0] * cos, q[1] * cos + q[2] * sin, q[2] * cos - q[1] * sin, q[0] * sin],
         "opacities": min((numbers["o"] * 2 ** (-opacity_half(numbers, form) / 2)) ** 2, 0.999),
-        "sh": [[part / 0.28209479177387814 for part in constant], *(rgb(steps, *each) for each in harmonics)],
+        "sh": [[part / 0.28209479177387814 for part in constant], *(rgb(higher, *each) for each in harmonics)],
     }

@@ -143,10 +143,10 @@ def test_the_fewer_gaussians_are_kept_the_less_precision_each_gets():
 def test_an_octave_coarser_is_twice_the_step_of_shapes_and_places():
     settings = CompressionSettings(keep=0.1)
     usual, coarser = compact.fineness_for(settings), compact.fineness_for(replace(settings, coarser=1.0))
-    assert coarser.position == 2 * usual.position and coarser.unit == max(round(usual.unit / 2), 4)
+    assert coarser.position == 2 * usual.position and coarser.unit == max(usual.unit / 2, 4)
     assert (coarser.flat, coarser.turn) == (usual.flat - 1, usual.turn - 1)
     less = {name: getattr(usual, name) - getattr(coarser, name) for name in ("opacity", "luma", "chroma", "harmonics")}
-    assert less == {"opacity": 1, "luma": 2, "chroma": 2, "harmonics": 2}, "luma and chroma less, but in whole steps"
+    assert less == {"opacity": 1, "luma": 1.5, "chroma": 1.75, "harmonics": 2}
 
 
 def test_how_much_coarser_fades_until_everything_is_kept():
@@ -165,9 +165,11 @@ def test_what_is_finer_than_usual_stays_so_until_everything_is_kept():
     for fewer, more in pairwise(found):
         for field in fields(compact.Fineness):
             one, other = getattr(fewer, field.name), getattr(more, field.name)
-            assert other <= one if field.name == "position" else other >= one, field.name
+            finer = one / other if field.name == "position" else other / one
+            assert finer > 1 - 1e-9, field.name
     default = compact.FINENESS["default"]
-    assert found[-1].unit == found[0].unit > default.unit and found[-1].luma == default.luma > found[0].luma
+    assert found[-1].unit == pytest.approx(found[0].unit) and found[0].unit > default.unit
+    assert found[-1].luma == default.luma > found[0].luma
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -264,7 +266,8 @@ def test_extremes_are_stored_and_not_lost(quality):
     chosen = replace(COMPACT, quality=quality)
     found, _ = exgs.decode(exgs.encode(cloud, settings=chosen), "x")
     assert all(getattr(found, item.name).isfinite().all() for item in fields(found))
-    assert sorted(found.means[:, 0].tolist()) == pytest.approx(sorted(cloud.means[:, 0].tolist()), rel=5e-3)
+    near = 0.02 * compact.FINENESS[quality].position
+    assert sorted(found.means[:, 0].tolist()) == pytest.approx(sorted(cloud.means[:, 0].tolist()), rel=near)
     assert float(found.means[:, 1].max()) == pytest.approx(9e11, rel=1e-3)
     assert found.opacities.max() < 1 and found.opacities.min() == 0
 
