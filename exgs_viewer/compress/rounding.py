@@ -46,7 +46,7 @@ UNMOVED = 0.01
 """Octaves of a scene whose gap is as it should be: 0 would say that nobody has asked."""
 CACHE_FILES = 64
 """Scenes whose gaps are remembered: 170 bytes each."""
-VERSION = "gap-3"
+VERSION = "gap-4"
 """Part of the cache key."""
 WORDS = "Looking at what rounding costs"
 
