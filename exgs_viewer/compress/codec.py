@@ -4,8 +4,8 @@ Encoding 1.5 million Gaussians takes seconds, a slider moves in milliseconds. Bu
 neighbourhood of each Gaussian, so runs of neighbours cost what they would cost in the whole file, and the bytes of one
 change slowly with the share that is kept. So: take the survivors at a few shares, code some evenly spaced runs of them
 exactly as the file would, and interpolate. What is encoded for real corrects the curve: first bare cuts in the
-background, some anchors and whatever they tell badly between them; then the finished files wherever the slider rests,
-which are a per cent or so larger or smaller than the bare cuts they are made of, all of them alike.
+background, at some anchors and then wherever these tell badly what is between them; and the finished file wherever the
+slider rests, which is a per cent or two larger or smaller than its bare cut, much alike for all retentions.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ OCTAVES = (COARSEST, 0.75, UNMOVED, FINEST)
 WORDS = "Estimating sizes"
 
 Known = tuple[int, int, float]
+"""SH degree, Gaussians, and how many times the bytes were that had been estimated."""
 Worth = tuple[tuple[float, ...], tuple[float, ...]]
 """Bytes of precision (Fineness.bits) and what these take of a file, both rising."""
 
@@ -70,9 +71,9 @@ class SizeModel:
     rates: tuple[tuple[float, ...], ...]
     """For each SH degree its own share of the bytes per Gaussian (to be added up), at each of `counts`."""
     encoded: tuple[Known, ...] = ()
-    """Of cuts that have been encoded: (SH degree, Gaussians, times what the samples said)."""
+    """Bare cuts that have been encoded, against what the samples said."""
     finished: tuple[Known, ...] = ()
-    """Of files: (SH degree, Gaussians, times what samples and cuts said)."""
+    """Finished files, against what samples and bare cuts said."""
     octave: float = 0.0
     """Bytes per Gaussian that doubling all sizes saves: the compact form places large Gaussians more coarsely."""
     rounding: tuple[int, CompressionSettings] | None = None

@@ -28,7 +28,7 @@ from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, qu
 
 MEASURED = CompressionSettings(keep=0.1)
 """How the cuts are rounded that the gap is measured on."""
-SPARSE, DENSE = 0.1, 0.3
+FEW, MANY = 0.1, 0.3
 """Retentions of these cuts."""
 VIEWS = 6
 """Scoring views that it is measured from."""
@@ -51,7 +51,7 @@ VERSION = "gap-4"
 WORDS = "Looking at what rounding costs"
 
 Gaps = tuple[float, float]
-"""dB by which rounding errs less than merging where SPARSE and where DENSE of the Gaussians are left."""
+"""dB by which rounding errs less than merging where FEW and where MANY of the Gaussians are left."""
 
 
 def gaps(
@@ -68,7 +68,7 @@ def gaps(
     chosen, found = evenly(cameras, VIEWS), []
     report(0.0, WORDS)
     uncut = [_picture(cloud, camera, renderer) for camera in chosen]
-    for number, keep in enumerate((SPARSE, DENSE), 1):
+    for number, keep in enumerate((FEW, MANY), 1):
         report(number / 3, WORDS)
         found.append(gap(uncut, fold(replace(MEASURED, keep=keep)), chosen, renderer))
     return None if None in found else tuple(found)
@@ -104,9 +104,9 @@ def cached_gaps(cloud: GaussianCloud, cameras: Sequence[Camera], measure: Callab
 
 def octaves(gaps: Gaps, keep: float) -> float:
     """By how much coarser than usual a scene of these gaps is rounded at a retention."""
-    share = min(max(math.log(keep / SPARSE) / math.log(DENSE / SPARSE), 0.0), 1.0)
-    sparse, dense = (there - right for there, right in zip(gaps, RIGHT, strict=True))
-    return round(min(max(((1 - share) * sparse + share * dense) / OCTAVE, FINEST), COARSEST), 2)
+    share = min(max(math.log(keep / FEW) / math.log(MANY / FEW), 0.0), 1.0)
+    few, many = (there - right for there, right in zip(gaps, RIGHT, strict=True))
+    return round(min(max(((1 - share) * few + share * many) / OCTAVE, FINEST), COARSEST), 2)
 
 
 def left_open(settings: CompressionSettings) -> bool:

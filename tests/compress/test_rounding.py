@@ -88,7 +88,7 @@ def test_each_cut_is_asked_for_itself(renderer):
         return cloud.take(slice(0, round(len(cloud) * (0.5 if len(asked) == 1 else 0.99))))
 
     found = gaps(cloud, fold, CAMERAS, renderer)
-    assert asked == [rounding.SPARSE, rounding.DENSE] and found[0] > found[1] + 3
+    assert asked == [rounding.FEW, rounding.MANY] and found[0] > found[1] + 3
     uncut = drawn(cloud, CAMERAS, renderer)
     assert found[0] == gap(uncut, cloud.take(slice(0, 1500)), CAMERAS, renderer)
 
