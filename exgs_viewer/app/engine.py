@@ -153,6 +153,7 @@ class Engine:
         def job(report: Report) -> Saved:
             return work.save(self._stages, path, replace(subject, reduced=finished(report)), opened, report)
 
+        self._jobs.cancel(*LEISURE)
         self._jobs.submit("save", job)
 
     def capture(self, path: Path, view: ViewState, meta: dict[str, Any]) -> None:
@@ -162,6 +163,7 @@ class Engine:
         request = self._request(view, FULL)
         fitted = self._repairer.fitted(request)
         tools = work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore, fitted))
+        self._jobs.cancel(*LEISURE)
         self._jobs.submit("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
 
     def cancel(self, job: str) -> None:
@@ -249,7 +251,9 @@ class Engine:
         return work.saved_meta(self._stages, self._opened, compression, camera)
 
     def _submit(self, name: str, job: Callable[[Report], Any]) -> None:
-        """Add a job of ours, which makes way for whatever the user moves."""
+        """Add a job of ours, which makes way for whatever the user moves, as those at leisure do for all others."""
+        if name not in LEISURE:
+            self._jobs.cancel(*LEISURE)
         self._jobs.submit(name, lambda report: job(self._still.making_way(report)))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -272,6 +273,28 @@ def test_anchors_that_were_encoded_before_the_user_came_back_are_kept(stand, vie
         work.anchor_sizes(stages, known, None, {}, found, quiet)
     encoded.append(None)
     assert work.anchor_sizes(stages, known, None, {}, found, quiet).model == [100, 200] and len(encoded) == 3
+
+
+@pytest.mark.parametrize("what", ["save", "capture"])
+def test_what_the_user_asks_for_does_not_wait_for_better_estimates(stand, view, tmp_path, what):
+    started = threading.Event()
+
+    def anchored(model, size_at, total, sh_degree, report):
+        started.set()
+        while True:  # Until it is unwanted.
+            report(0.5, "At leisure")
+            time.sleep(0.01)
+
+    stand.engine._sizes._stages = replace(stand.engine._stages, anchored=anchored)
+    opened(stand)
+    stand.rest(view)
+    while not started.is_set():
+        stand.engine.poll()
+    if what == "save":
+        stand.engine.save(tmp_path / "x.exgs", view)
+    else:
+        stand.engine.capture(tmp_path / "x.png", view, {})
+    assert of(stand.until(Saved), Saved)
 
 
 def test_saving_writes_what_the_slider_shows(stand, view, tmp_path):
