@@ -188,10 +188,10 @@ def prepare_again(cloud: GaussianCloud, looked: Looked, renderer: Renderer, repo
         tree = cached_tree(before, _taken(seen, back.cpu()), cameras, growing).moved(back.cpu().numpy())
     prepared = Prepared(cloud, cameras, seen, tree, Members.of(cloud, seen), extent(cloud))
 
-    def measure() -> rounding.Gaps | None:
-        def cut(settings: CompressionSettings) -> GaussianCloud:
-            return fold(prepared, settings).cloud
+    def cut(settings: CompressionSettings) -> GaussianCloud:
+        return fold(prepared, settings).cloud
 
+    def measure() -> rounding.Gaps | None:
         return rounding.gaps(cloud, cut, cameras, renderer, _part(report, 0.9, 0.1))
 
     return replace(prepared, gaps=rounding.cached_gaps(before, cameras, measure))

@@ -119,6 +119,15 @@ def test_the_scene_says_how_coarsely_it_is_rounded(whole, renderer):
     assert few > 0.1 and smaller < 0.99 and many < -0.8 and larger > 1.1, times
 
 
+def test_a_scene_that_merges_badly_has_a_tenth_fewer_bytes_than_usual(whole, renderer):
+    prepared = replace(pipeline.prepare(whole, renderer, CAMERAS), gaps=(14.0, 11.0))
+    settings = CompressionSettings(keep=0.03)
+    *_, last = pipeline.polish(prepared, settings, renderer)
+    assert last.settings == pipeline.settled(prepared, settings) and last.settings.coarser > 0.5
+    usual = exgs.encode(last.cloud, settings=replace(settings, quality="small"))
+    assert len(exgs.encode(last.cloud, settings=last.settings)) < 0.9 * len(usual)
+
+
 @pytest.mark.parametrize("kind", ["pruned", "amplified"])
 def test_pruning_that_is_taken_is_rounded_as_coarsely(whole, renderer, monkeypatch, kind):
     settings = CompressionSettings(keep=0.7, colors="off")

@@ -153,8 +153,7 @@ class Engine:
         def job(report: Report) -> Saved:
             return work.save(self._stages, path, replace(subject, reduced=finished(report)), opened, report)
 
-        self._jobs.cancel(*LEISURE)
-        self._jobs.submit("save", job)
+        self._order("save", job)
 
     def capture(self, path: Path, view: ViewState, meta: dict[str, Any]) -> None:
         """Draw `view` at its size in the background and write it as PNG with `meta` inside."""
@@ -163,8 +162,7 @@ class Engine:
         request = self._request(view, FULL)
         fitted = self._repairer.fitted(request)
         tools = work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore, fitted))
-        self._jobs.cancel(*LEISURE)
-        self._jobs.submit("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
+        self._order("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
 
     def cancel(self, job: str) -> None:
         """Stop a job; what was there before stays."""
@@ -251,10 +249,14 @@ class Engine:
         return work.saved_meta(self._stages, self._opened, compression, camera)
 
     def _submit(self, name: str, job: Callable[[Report], Any]) -> None:
-        """Add a job of ours, which makes way for whatever the user moves, as those at leisure do for all others."""
+        """Add a job of ours, which makes way for whatever the user moves."""
+        self._order(name, lambda report: job(self._still.making_way(report)))
+
+    def _order(self, name: str, job: Callable[[Report], Any]) -> None:
+        """Add a job, for which those at leisure are left."""
         if name not in LEISURE:
             self._jobs.cancel(*LEISURE)
-        self._jobs.submit(name, lambda report: job(self._still.making_way(report)))
+        self._jobs.submit(name, job)
 
     @property
     def _ranked(self) -> Ranked | None:
