@@ -307,10 +307,12 @@ class Engine:
                 self._take_ranking(ranking, done)
             case "tree", treed if treed.ranked.cloud is self._opened.scene.cloud:
                 self._reducer.take_tree(treed)
+                self._sizes.settle(self._reducer.prepared)
+                self._tell_size()
             case "tune", tuned:
                 self._take_tuned(tuned)
             case "model" | "anchors" | "size", found:
-                if self._sizes.take(found, rough=done.name == "model"):
+                if self._sizes.take(found, self._reducer.prepared, rough=done.name == "model"):
                     self._tell_size()
             case "download", _:
                 self._repairer.again()

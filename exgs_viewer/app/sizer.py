@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from exgs_viewer.app import work
@@ -95,7 +96,7 @@ class Sizer:
         self.leave()
         self._sizes, self._modelling, self._cuts = Sizes(ranked), None, (None, {})
 
-    def take(self, result: work.Modelled | work.Sized, rough: bool = False) -> bool:
+    def take(self, result: work.Modelled | work.Sized, prepared: Prepared | None, rough: bool = False) -> bool:
         """One of our jobs is done; whether it was about the present ranking. `rough` estimates will be anchored."""
         if result.ranked is not self.ranked:
             return False
@@ -104,7 +105,17 @@ class Sizer:
         else:
             self._sizes.take_model(result)
             self._rough = result if rough else None
+            self.settle(prepared)
         return True
+
+    def settle(self, prepared: Prepared | None) -> None:
+        """A scene that there is a tree of says how coarsely it is rounded: estimates need not wait for anchors."""
+        known = self._rough
+        if prepared is None or known is None or known.compression.reduction != "merge":
+            return
+        if known.ranked is self.ranked:
+            self._rough = replace(known, model=known.model.settled(prepared.gaps))
+            self._sizes.take_model(self._rough)
 
     def refuse(self, compression: CompressionSettings) -> None:
         """The exact size could not be computed."""

@@ -147,8 +147,7 @@ def anchor_sizes(
             found[settings] = stages.encode(cloud, meta, settings, share)
         return found[settings]
 
-    model = known.model if prepared is None else known.model.settled(prepared.gaps)
-    return replace(known, model=stages.anchored(model, size_at, total, compression.sh_degree, report))
+    return replace(known, model=stages.anchored(known.model, size_at, total, compression.sh_degree, report))
 
 
 @dataclass(frozen=True, eq=False)

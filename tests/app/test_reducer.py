@@ -205,6 +205,34 @@ def test_the_scene_says_how_coarsely_its_merged_gaussians_are_stored(stand, view
     assert len(encoded) == calls, "nothing is computed twice"
 
 
+def test_what_the_scene_says_reaches_the_estimate_without_anchors(stand, view):
+    class Model(FakeModel):
+        size = 1000
+
+        def bytes(self, count, sh_degree):
+            return self.size
+
+        def settled(self, known):
+            settled = Model()
+            settled.size = 2000
+            return settled
+
+    def anchored(model, size_at, total, sh_degree, report):
+        while True:  # Until it is unwanted.
+            report(0.5, "At leisure")
+
+    stages = replace(
+        stand.engine._stages,
+        prepare=lambda cloud, looked, renderer, report: FakePrepared(cloud, gaps=(12.0, 9.0)),
+        size_model=lambda cloud, report, compression: Model(),
+        anchored=anchored,
+    )
+    stand.engine._stages = stand.engine._reducer._stages = stand.engine._sizes._stages = stages
+    opened(stand, merging(view))
+    stand.rest(merging(view))
+    assert stand.engine._sizes.of(merging(view, keep=0.37).compression).bytes == 2000
+
+
 def test_estimates_are_anchored_at_files_rounded_as_the_scene_says(stand, view):
     gaps, rounded = [], []
 
