@@ -15,7 +15,7 @@ from exgs_viewer.app.pace import FULL, Draft
 from exgs_viewer.app.reducer import Reducer, Source
 from exgs_viewer.app.repairer import Repairer
 from exgs_viewer.app.screen import Screen
-from exgs_viewer.app.sizer import LEISURE, Sizer
+from exgs_viewer.app.sizer import JOBS, LEISURE, Sizer
 from exgs_viewer.app.stages import Stages, real_stages
 from exgs_viewer.app.state import Event, Frame, FrameRequest, Ranked, Reduced, Repairs, Saved, ViewState
 from exgs_viewer.app.stillness import MEASURE, SETTLE, Stillness
@@ -124,7 +124,7 @@ class Engine:
 
     def open(self, path: str, up: Vector | None = None) -> None:
         """Open a scene in the background; `up` overrides what the file says. The open one stays until it is there."""
-        self._jobs.cancel("open", "score", "rank", "tree", "polish", "tune", "model", "anchors", "size")
+        self._jobs.cancel("open", "score", "rank", "tree", "polish", "tune", *JOBS)
         self._jobs.submit("open", lambda report: work.open_scene(self._stages, self._ready(report), path, up, report))
 
     def score(self) -> None:
@@ -236,9 +236,15 @@ class Engine:
 
     def _anchor(self) -> None:
         """Then better estimates, once nothing else is to be done: polishing would have to wait for them."""
-        if not self.working and not self._reducer.missing(self._view.compression):
-            camera = self._view.camera
-            self._sizes.anchor(self._reducer.prepared, lambda compression: self._meta(compression, camera))
+        wanted, camera = self._view.compression, self._view.camera
+        if self.working or self._reducer.missing(wanted):
+            return
+
+        def describe(compression: CompressionSettings) -> dict[str, Any]:
+            return self._meta(compression, camera)
+
+        self._sizes.anchor(self._reducer.prepared, describe)
+        self._sizes.finish(wanted, self._reducer.elsewhere(self._renderer), describe)
 
     def _compressed(self, view: ViewState) -> work.Compressed:
         """What is to be encoded: the merged scene as far as it is, or the ranking that is to be cut."""
@@ -311,7 +317,7 @@ class Engine:
                 self._tell_size()
             case "tune", tuned:
                 self._take_tuned(tuned)
-            case "model" | "anchors" | "size", found:
+            case "model" | "anchors" | "finish" | "size", found:
                 if self._sizes.take(found, self._reducer.prepared, rough=done.name == "model"):
                     self._tell_size()
             case "download", _:
@@ -344,6 +350,8 @@ class Engine:
     def _broke(self, broke: Broke) -> None:
         if self._view and broke.name == "size":
             self._sizes.refuse(self._view.compression)
+        if broke.name == "finish":
+            self._sizes.finished_enough()
         if self._view and broke.name == "rank":
             self._refused_ranking = self._view.compression
         if self._view and broke.name in ("tree", "polish"):

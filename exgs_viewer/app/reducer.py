@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from exgs_viewer.app.stages import Stages
 from exgs_viewer.app.state import Ranked, Reduced, takes_time
+from exgs_viewer.app.work import Finish
 from exgs_viewer.app.workers import JobWorker, LatestWorker, Notify, Submit, synchronise
 from exgs_viewer.compress.guard import Pictures
 from exgs_viewer.compress.polish import Exam
@@ -147,6 +148,18 @@ class Reducer:
             return lambda report: have
         return lambda report: self._polish(source, compression, renderer, report)
 
+    def elsewhere(self, renderer: Renderer) -> Finish | None:
+        """What finds out what merging would come to at another retention than the one shown; None without a tree."""
+        source = self._prepared
+        if source is None or source is not self._source:
+            return None
+
+        def finish(compression: CompressionSettings, report: Report) -> Reduced:
+            *_, last = self._polished(source, compression, renderer, report)
+            return last
+
+        return finish
+
     def tune(self, compression: CompressionSettings, renderer: Renderer) -> None:
         """Once nothing better comes, and pictures shall be restored by a filter of the scene's own: fit that."""
         have = self.exact(compression)
@@ -224,7 +237,15 @@ class Reducer:
 
     def _polish(self, source: Source, compression: CompressionSettings, renderer: Renderer, report: Report) -> Reduced:
         """Every stage is handed over as it arrives; the last one is final."""
-        stages, reduced = self._stages, None
+        for reduced in self._polished(source, compression, renderer, report):
+            self._hand_over(source, reduced)
+        return reduced
+
+    def _polished(
+        self, source: Source, compression: CompressionSettings, renderer: Renderer, report: Report
+    ) -> Iterator[Reduced]:
+        """Each stage, and the last one once more as the final one."""
+        stages = self._stages
         pictures = self._pictures_of(source, compression, renderer, report)
         if isinstance(source, Ranked):
             found = stages.amplify(self._pruning_of(source), compression, renderer, pictures)
@@ -232,10 +253,8 @@ class Reducer:
             found = stages.polish(source, compression, renderer, pictures, report)
         for stage in found:
             reduced = Reduced.of(stage, compression)
-            self._hand_over(source, reduced)
-        reduced = replace(reduced, final=True)
-        self._hand_over(source, reduced)
-        return reduced
+            yield reduced
+        yield replace(reduced, final=True)
 
     def _tune(self, source: Source, have: Reduced, renderer: Renderer, report: Report) -> tuple[Source, Reduced]:
         stages, compression = self._stages, have.compression

@@ -14,9 +14,9 @@ from exgs_viewer.app.workers import JobWorker, Submit
 from exgs_viewer.pipeline import Prepared
 from exgs_viewer.settings import CompressionSettings
 
-JOBS = ("model", "anchors", "size")
+JOBS = ("model", "anchors", "finish", "size")
 """What is ordered here from the engine's job worker."""
-LEISURE = ("anchors",)
+LEISURE = ("anchors", "finish")
 """Those of them that nobody waits for."""
 
 Describe = Callable[[CompressionSettings], dict[str, Any]]
@@ -35,6 +35,7 @@ class Sizer:
         self._sizes: Sizes | None = None
         self._modelling: Coding | None = None
         self._rough: work.Modelled | None = None
+        self._enough = False
         self._cuts: tuple[Prepared | None, dict[CompressionSettings, int]] = (None, {})
 
     @property
@@ -58,14 +59,14 @@ class Sizer:
 
     def stop(self) -> None:
         """The sliders move: leave what only rest allows."""
-        self._jobs.cancel("size", "anchors")
+        self._jobs.cancel("size", *LEISURE)
 
     def estimate(self, compression: CompressionSettings) -> None:
         """Have the sizes estimated for another codec, quality or reduction."""
         if not self._sizes.unknown(compression) or self._modelling == coding_of(compression):
             return
         self._modelling, stages, ranked = coding_of(compression), self._stages, self.ranked
-        self._jobs.cancel("model", "anchors")
+        self._jobs.cancel("model", *LEISURE)
         self._submit("model", lambda report: work.model_sizes(stages, ranked, compression, report))
 
     def due(self, compression: CompressionSettings) -> bool:
@@ -88,6 +89,20 @@ class Sizer:
             self._cuts = (merged, {})
         _, found = self._cuts
         self._submit("anchors", lambda report: work.anchor_sizes(stages, known, merged, meta, found, report))
+
+    def finish(self, compression: CompressionSettings, finish: work.Finish | None, describe: Describe) -> None:
+        """After that, have merged scenes compressed to the end where their bytes tell most about those of all others.
+
+        `compression` has been finished already.
+        """
+        if self._enough or self._rough is not None or finish is None or self._jobs.busy():
+            return
+        model, degree = self._sizes.model(compression), self._sizes.degree(compression)
+        share = model and self._stages.unfinished(model, len(self.ranked.cloud), degree)
+        if share:
+            asked, stages = replace(compression, keep=share), self._stages
+            subject = work.Unfinished(self.ranked, finish, asked, describe(asked))
+            self._submit("finish", lambda report: work.finish_size(stages, subject, report))
 
     # Answers.
 
@@ -116,6 +131,10 @@ class Sizer:
         if known.ranked is self.ranked:
             self._rough = replace(known, model=known.model.settled(prepared.gaps))
             self._sizes.take_model(self._rough)
+
+    def finished_enough(self) -> None:
+        """No more is to be finished of this scene at leisure: it has failed."""
+        self._enough = True
 
     def refuse(self, compression: CompressionSettings) -> None:
         """The exact size could not be computed."""

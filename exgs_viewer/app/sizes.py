@@ -31,8 +31,8 @@ class Sizes:
         exact = self._exact.get(compression)
         if exact is not None:
             return SizeKnown(exact, count, exact=True)
-        model = self._models.get(coding_of(compression))
-        return model and SizeKnown(model.bytes(count, self._degree(compression)), count, exact=False)
+        model = self.model(compression)
+        return model and SizeKnown(model.bytes(count, self.degree(compression)), count, exact=False)
 
     def missing(self, compression: CompressionSettings) -> bool:
         """Whether the exact size is worth being computed."""
@@ -42,19 +42,23 @@ class Sizes:
         """Whether there is no estimate yet for the way in which `compression` stores."""
         return coding_of(compression) not in self._models
 
+    def model(self, compression: CompressionSettings) -> SizeModel | None:
+        """What estimates the sizes of what is stored as `compression` says."""
+        return self._models.get(coding_of(compression))
+
     def take_model(self, modelled: Modelled) -> None:
         """From now on there are estimates, or better ones."""
         coding, model = coding_of(modelled.compression), modelled.model
         for compression, size in self._exact.items():
             if coding_of(compression) == coding:
                 count = keep_count(len(self.ranked.cloud), compression.keep)
-                model = model.learned(count, self._degree(compression), size)
+                model = model.learned(count, self.degree(compression), size)
         self._models[coding] = model
 
     def learn(self, sized: Sized) -> None:
         """An exact size; the estimate gets better by it."""
         self._exact[sized.compression] = sized.bytes
-        coding, degree = coding_of(sized.compression), self._degree(sized.compression)
+        coding, degree = coding_of(sized.compression), self.degree(sized.compression)
         if coding in self._models:
             self._models[coding] = self._models[coding].learned(sized.count, degree, sized.bytes)
 
@@ -62,5 +66,6 @@ class Sizes:
         """Computing it has failed; do not try for ever."""
         self._refused.add(compression)
 
-    def _degree(self, compression: CompressionSettings) -> int:
+    def degree(self, compression: CompressionSettings) -> int:
+        """SH degree of what is stored."""
         return min(compression.sh_degree, self.ranked.cloud.sh_degree)

@@ -72,6 +72,8 @@ class Stages:
     """The first estimates for a ranked cloud, stored as the settings say."""
     anchored: Callable[[SizeModel, Callable[[int, Report], int], int, int, Report], SizeModel]
     """The model corrected by what `size_at` finds of a scene of so many Gaussians, for an SH degree."""
+    unfinished: Callable[[SizeModel, int, int], float | None]
+    """The share of so many Gaussians to finish next, so that the model learns most, for an SH degree; None: enough."""
     encode: Callable[[GaussianCloud, dict[str, Any], CompressionSettings, Report], int]
     """Exact bytes of a compressed cloud with its metadata."""
     metadata: Callable[[Scene, CompressionSettings], dict[str, Any]]
@@ -87,7 +89,7 @@ class Stages:
 def real_stages() -> Stages:
     """The functions of this program. Imported late: the window stands before they are loaded."""
     from exgs_viewer import pipeline
-    from exgs_viewer.compress.codec import anchor_counts, anchored, size_model
+    from exgs_viewer.compress.codec import anchor_counts, anchored, size_model, unfinished
     from exgs_viewer.compress.scores import score
     from exgs_viewer.compress.select import best_first, nested_order
     from exgs_viewer.images import write_png
@@ -119,6 +121,7 @@ def real_stages() -> Stages:
         anchored=lambda model, size_at, total, sh_degree, report: anchored(
             model, size_at, anchor_counts(total), sh_degree, report
         ),
+        unfinished=unfinished,
         encode=lambda cloud, meta, settings, report: len(exgs.encode(cloud, meta, report, settings=settings)),
         metadata=exgs.metadata,
         write=lambda path, cloud, meta, settings, report: exgs.write(path, cloud, meta, report, settings),

@@ -24,6 +24,10 @@ from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
 _log = logging.getLogger(__name__)
 
 
+Finish = Callable[[CompressionSettings, Report], Reduced]
+"""Compresses the open scene to the end."""
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A scene with the view to start from."""
@@ -180,12 +184,32 @@ class Compressed:
         return {**self.meta, "compression": asdict(self.settings), **(fitted.stored() if fitted else {})}
 
 
+@dataclass(frozen=True, eq=False)
+class Unfinished:
+    """A compressed scene that nobody has asked for yet."""
+
+    ranked: Ranked
+    finish: Finish
+    compression: CompressionSettings
+    meta: dict[str, Any]
+
+
 def measure_size(stages: Stages, subject: Compressed, report: Report) -> Sized:
     """Encode a compressed scene, only to know its bytes."""
     report(0.0, "Encoding")
     cloud = subject.cloud()
     size = stages.encode(cloud, subject.about(), subject.settings, report)
     return Sized(subject.ranked, subject.compression, len(cloud), size)
+
+
+def finish_size(stages: Stages, subject: Unfinished, report: Report) -> Sized:
+    """Compress as the subject says to the end, only to know its bytes."""
+
+    def told(fraction: float, _: str) -> None:
+        report(fraction, "Estimating sizes")
+
+    reduced = subject.finish(subject.compression, told)
+    return measure_size(stages, Compressed(subject.ranked, reduced, subject.compression, subject.meta), told)
 
 
 def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:

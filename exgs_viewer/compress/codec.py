@@ -4,8 +4,8 @@ Encoding 1.5 million Gaussians takes seconds, a slider moves in milliseconds. Bu
 neighbourhood of each Gaussian, so runs of neighbours cost what they would cost in the whole file, and the bytes of one
 change slowly with the share that is kept. So: take the survivors at a few shares, code some evenly spaced runs of them
 exactly as the file would, and interpolate. What is encoded for real corrects the curve: first bare cuts in the
-background, at some anchors and then wherever these tell badly what is between them; and the finished file wherever the
-slider rests, which is a per cent or two larger or smaller than its bare cut, much alike for all retentions.
+background, at some anchors and then wherever these tell badly what is between them; and finished files, where the
+slider rests and, at leisure, at some retentions more: they are up to three per cent larger or smaller than bare cuts.
 """
 
 from __future__ import annotations
@@ -50,6 +50,12 @@ ASTRAY = 0.003
 """Error between two anchors from which on both halves of the way are looked at as well."""
 CLOSEST = 1.04
 """Anchors are at least so many times apart."""
+FINISHED = (0.1, 0.03, 0.3, 0.01, 0.6)
+"""Shares that are finished in the background."""
+ALIKE = 1.1
+"""A finished file tells as much as one that keeps so many times more or less would."""
+MOST_FINISHED = 9
+"""Finished files that are enough in any case: each takes as long as compressing does."""
 WORTH = 0.1
 """Share of the cloud that tells what precision is worth."""
 OCTAVES = (COARSEST, 0.75, UNMOVED, FINEST)
@@ -85,24 +91,24 @@ class SizeModel:
 
     def bytes(self, count: int, sh_degree: int = 0, amplification: float = 1.0) -> int:
         """Size of a file with the first `count` Gaussians and SH up to `sh_degree` (or as far as the cloud has it)."""
-        times = _times(self.finished, count, self._known(sh_degree))
+        times = _times(self.finished, count, self.known_degree(sh_degree))
         return round(times * self._cut(count, sh_degree) - self._larger(count, amplification))
 
     def learned(self, count: int, sh_degree: int, size: int, amplification: float = 1.0) -> SizeModel:
         """The model that also knows how large the file of `count` Gaussians is."""
         times = (size + self._larger(count, amplification)) / self._cut(count, sh_degree)
-        return replace(self, finished=_with(self.finished, (self._known(sh_degree), count, times)))
+        return replace(self, finished=_with(self.finished, (self.known_degree(sh_degree), count, times)))
 
     def anchored(self, count: int, sh_degree: int, size: int) -> SizeModel:
         """The model that also knows how large `count` Gaussians of a bare cut are."""
         times = size / self._sampled(count, sh_degree)
-        return replace(self, encoded=_with(self.encoded, (self._known(sh_degree), count, times)))
+        return replace(self, encoded=_with(self.encoded, (self.known_degree(sh_degree), count, times)))
 
     def settled(self, gaps: Gaps | None) -> SizeModel:
         """The model of a scene whose gaps are known now; what was encoded before was encoded without."""
         return replace(self, gaps=gaps, encoded=(), finished=())
 
-    def _known(self, sh_degree: int) -> int:
+    def known_degree(self, sh_degree: int) -> int:
         """The highest degree that the cloud has of it."""
         return min(sh_degree, len(self.rates) - 1)
 
@@ -123,7 +129,7 @@ class SizeModel:
 
     def _cut(self, count: int, sh_degree: int) -> float:
         """The same where cuts have been encoded."""
-        return self._sampled(count, sh_degree) * _times(self.encoded, count, self._known(sh_degree))
+        return self._sampled(count, sh_degree) * _times(self.encoded, count, self.known_degree(sh_degree))
 
     def _larger(self, count: int, amplification: float) -> float:
         """Bytes that amplification saves."""
@@ -195,6 +201,29 @@ def anchored(
 def anchor_counts(total: int) -> tuple[int, ...]:
     """The counts at which a cloud of `total` Gaussians is worth encoding for `anchored`, most useful first."""
     return tuple(dict.fromkeys(max(1, round(share * total)) for share in ANCHORS))
+
+
+def unfinished(model: SizeModel, total: int, sh_degree: int) -> float | None:
+    """The share of `total` Gaussians whose finished file would tell most of what is not known; None if that is enough.
+
+    First those of FINISHED, then the middle of the way from a finished file that is ASTRAY of its neighbours to one of
+    them; the file that is farthest astray comes first.
+    """
+    known = [(n, times) for degree, n, times in model.finished if degree == model.known_degree(sh_degree)]
+    for share in FINISHED:
+        if not any(1 / ALIKE < share * total / n < ALIKE for n, _ in known):
+            return share
+    if len(known) >= MOST_FINISHED:
+        return None
+    ways = []
+    for low, (middle, times), high in zip(known, known[1:], known[2:], strict=False):
+        astray = abs(times / _interpolated(middle, *zip(low, high, strict=True)) - 1)
+        if astray > ASTRAY:
+            ways += [(astray, few, many) for few, many in pairwise((low[0], middle, high[0])) if many / few > ALIKE**3]
+    if not ways:
+        return None
+    _, few, many = max(ways)
+    return float(f"{math.sqrt(few * many) / total:.3g}")
 
 
 def _precision(count: int, total: int, settings: CompressionSettings, gaps: Gaps | None = None) -> float:

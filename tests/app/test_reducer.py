@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import asdict, replace
 
-from exgs_viewer.app.state import Failed, FrameReady, Saved, SceneOpened, Scored
+from exgs_viewer.app.state import Failed, FrameReady, Saved, SceneOpened, Scored, SizeKnown
 from exgs_viewer.compress.rounding import COARSEST, octaves
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.pipeline import Stage, settled
@@ -260,3 +262,91 @@ def test_estimates_are_anchored_at_files_rounded_as_the_scene_says(stand, view):
     assert gaps == [(12.0, 9.0)] and rounded[-1] == replace(
         merging(view).compression, keep=0.01, coarser=octaves((12.0, 9.0), 0.01)
     )
+
+
+class Learning(FakeModel):
+    """Remembers the counts whose finished files it was told."""
+
+    def __init__(self, counts=()):
+        self.counts = counts
+
+    def learned(self, count, sh_degree, size):
+        return Learning((*self.counts, count))
+
+
+def unfinished(model, total, sh_degree):
+    """Half of the scene, then a fifth."""
+    return next((share for share in (0.5, 0.2) if share * total not in model.counts), None)
+
+
+def at_leisure(stand, **stages):
+    """The engine tells sizes by Learning, and finishes what `unfinished` asks for."""
+    model = {"size_model": lambda cloud, report, compression: Learning(), "unfinished": unfinished}
+    stages = replace(stand.engine._stages, **{**model, **stages})
+    stand.engine._stages = stand.engine._reducer._stages = stand.engine._sizes._stages = stages
+
+
+def idle(stand, view):
+    """Let `view` stand until there is nothing left to do at leisure."""
+    while True:
+        stand.rest(view)
+        if not stand.engine.jobs:
+            stand.engine.poll()
+            stand.engine.show(view)  # Orders what comes next, if anything does.
+            if not stand.engine.jobs:
+                return
+
+
+def test_at_leisure_other_retentions_are_finished_to_know_their_sizes(stand, view):
+    at_leisure(stand)
+    opened(stand, merging(view))
+    idle(stand, merging(view))
+    sizes, shown = stand.engine._sizes, stand.engine._reducer.exact(merging(view).compression)
+    for share in (0.5, 0.2):
+        assert sizes.of(merging(view, share).compression) == SizeKnown(round(10_000 * share), 1000 * share, exact=True)
+    assert len(shown.cloud) == 100 and shown.final, "what is shown stays what it was"
+    assert drawn(stand)[-1] == (100, BEST) and len(sizes._sizes.model(merging(view).compression).counts) == 3
+
+
+def test_what_is_pruned_is_not_finished_elsewhere(stand, view):
+    at_leisure(stand)
+    pruned = merging(view, reduction="prune", amplify="adaptive")
+    opened(stand, pruned)
+    idle(stand, pruned)
+    assert not stand.engine._sizes.of(merging(view, 0.5, reduction="prune", amplify="adaptive").compression).exact
+
+
+def test_finishing_at_leisure_makes_way_for_the_slider_and_is_taken_up_again(stand, view):
+    began, polished = threading.Event(), stand.engine._stages.polish
+
+    def slow(prepared, compression, renderer, pictures, report):
+        if compression.keep == 0.5 and not began.is_set():
+            began.set()
+            while True:  # Until it is unwanted.
+                report(0.5, "At leisure")
+                time.sleep(0.005)
+        yield from polished(prepared, compression, renderer, pictures, report)
+
+    at_leisure(stand, polish=slow)
+    opened(stand, merging(view))
+    while not began.is_set():
+        stand.rest(merging(view))
+    assert not stand.engine.working and stand.engine.settled, "nobody waits for it"
+    idle(stand, merging(view, 0.3))
+    assert drawn(stand)[-1] == (300, BEST)
+    assert stand.engine._sizes.of(merging(view, 0.5).compression).exact
+
+
+def test_where_finishing_at_leisure_fails_it_is_said_once(stand, view):
+    polished, tries = stand.engine._stages.polish, []
+
+    def broken(prepared, compression, renderer, pictures, report):
+        if compression.keep == 0.5:
+            tries.append(compression)
+            raise WeightsError("weights/amplifier: broken.")
+        yield from polished(prepared, compression, renderer, pictures, report)
+
+    at_leisure(stand, polish=broken)
+    opened(stand, merging(view))
+    idle(stand, merging(view))
+    assert len(tries) == 1 and drawn(stand)[-1] == (100, BEST)

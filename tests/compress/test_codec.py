@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from exgs_viewer.compress import codec
-from exgs_viewer.compress.codec import SizeModel, anchor_counts, anchored, size_model
+from exgs_viewer.compress.codec import SizeModel, anchor_counts, anchored, size_model, unfinished
 from exgs_viewer.compress.rounding import settled
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.scene import open_scene
@@ -117,6 +118,43 @@ def test_finished_files_are_all_as_much_larger_than_bare_cuts():
     model = model.learned(5000, 0, round(MODEL.bytes(5000) * 1.03))
     assert model.bytes(5000) == pytest.approx(MODEL.bytes(5000) * 1.03, rel=1e-4)
     assert MODEL.bytes(2000) * 1.035 < model.bytes(2000) < MODEL.bytes(2000) * 1.045
+
+
+def finishing(times):
+    """The shares of 100,000 that are finished one after another where finished files are times(share) as large."""
+    model, shares = MODEL, []
+    while (share := unfinished(model, 100_000, 0)) is not None:
+        shares.append(share)
+        count = round(share * 100_000)
+        model = model.learned(count, 0, round(MODEL.bytes(count) * times(share)))
+    return model, shares
+
+
+def test_few_finished_files_are_enough_where_they_say_the_same():
+    model, shares = finishing(lambda share: 1 + 0.01 * math.log10(share))
+    assert shares == list(codec.FINISHED)
+    for share in (0.013, 0.07, 0.2, 0.5):
+        count = round(share * 100_000)
+        assert model.bytes(count) == pytest.approx(MODEL.bytes(count) * (1 + 0.01 * math.log10(share)), rel=5e-4)
+
+
+def test_more_are_finished_beside_one_that_says_something_else():
+    def stepped(share):
+        return 1.02 if share > 0.15 else 1.0
+
+    model, shares = finishing(stepped)
+    more = shares[len(codec.FINISHED) :]
+    assert 2 <= len(more) <= codec.MOST_FINISHED - len(codec.FINISHED) and len(set(shares)) == len(shares)
+    assert all(0.03 < share < 0.6 for share in more) and any(0.12 < share < 0.2 for share in more)
+    for share in (0.02, 0.05, 0.25, 0.5):
+        count = round(share * 100_000)
+        assert model.bytes(count) == pytest.approx(MODEL.bytes(count) * stepped(share), rel=0.005)
+
+
+def test_where_the_slider_has_rested_nothing_is_finished_again():
+    model = MODEL.learned(10_400, 0, MODEL.bytes(10_400)).learned(2900, 0, MODEL.bytes(2900))
+    assert unfinished(model, 100_000, 0) == 0.3
+    assert unfinished(model, 100_000, 1) == 0.1, "of another degree nothing is known"
 
 
 def test_anchors_begin_where_the_slider_is_likely_to_be():
