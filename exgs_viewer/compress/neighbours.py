@@ -19,6 +19,8 @@ LEAF = 8
 """Most points in a leaf of the tree."""
 CHUNK = 1 << 15
 """Points that one task looks up."""
+TOP = 4
+"""Levels of a tree whose nodes are split one after another, before threads take what is below each."""
 STRANGER = -(1 << 40)
 """Number of a place that is none of the points."""
 
@@ -33,7 +35,13 @@ def spatial_tree(points: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArra
         depth += 1
     order = np.arange(len(points), dtype=np.int32)
     cuts, axes = np.empty((1 << depth) - 1, np.float32), np.empty((1 << depth) - 1, np.int8)
-    _split(points, order, cuts, axes)
+    spans = np.empty((2 * len(cuts) + 1, 2), np.int64)
+    spans[0] = 0, len(points)
+    top = TOP if len(points) > CHUNK else 0
+    # Nodes of a level share no points: each is a task, and below the top each tree is.
+    for level, levels in (*((level, 1) for level in range(top)), (top, depth - top)):
+        nodes = range((1 << level) - 1, (2 << level) - 1)
+        in_threads(lambda node, _, levels=levels: _split(points, order, spans, cuts, axes, node, levels), nodes, quiet)
     return order, cuts, axes
 
 
@@ -75,18 +83,19 @@ def nearest_to(
 
 
 @njit(cache=True, nogil=True)
-def _split(points, order, cuts, axes):
-    n, inner = len(order), len(cuts)
-    lows, highs = np.zeros(2 * inner + 1, np.int64), np.zeros(2 * inner + 1, np.int64)
-    highs[0] = n
-    for node in range(inner):
-        low, high = lows[node], highs[node]
-        axis = _widest(points, order, low, high)
-        middle = (low + high) // 2
-        _select(points, order, low, high, middle, axis)
-        cuts[node], axes[node] = points[order[middle], axis], axis
-        lows[2 * node + 1], highs[2 * node + 1] = low, middle
-        lows[2 * node + 2], highs[2 * node + 2] = middle, high
+def _split(points, order, spans, cuts, axes, first, levels):
+    """Split node `first` and what comes of it, so many levels deep; spans [nodes, 2] are the runs that nodes cover."""
+    count = 1
+    for _ in range(levels):
+        for node in range(first, first + count):
+            low, high = spans[node]
+            axis = _widest(points, order, low, high)
+            middle = (low + high) // 2
+            _select(points, order, low, high, middle, axis)
+            cuts[node], axes[node] = points[order[middle], axis], axis
+            spans[2 * node + 1, 0], spans[2 * node + 1, 1] = low, middle
+            spans[2 * node + 2, 0], spans[2 * node + 2, 1] = middle, high
+        first, count = 2 * first + 1, 2 * count
 
 
 @njit(cache=True, nogil=True)

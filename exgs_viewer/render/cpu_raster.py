@@ -218,10 +218,11 @@ def collect(seen, lists, pairs, ids, total, workers):
     Every worker reads all pairs and adds those of its own blocks of splats: no two meet at a Gaussian, and the order
     of additions is the same for any number of workers.
     """
+    turns = np.arange(len(ids) // BLOCK + 1) % workers  # Looked up: a division for each pair takes a third of the time.
     for worker in prange(workers):
         for k in range(pairs):
             row = lists[k]
-            if row // BLOCK % workers != worker:
+            if turns[row // BLOCK] != worker:
                 continue
             i = ids[row]
             total[i, 0] += seen[k, 0]
