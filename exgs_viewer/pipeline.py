@@ -302,9 +302,7 @@ def _steps(prepared: Prepared, settings: CompressionSettings, folded: Folded) ->
     if settings.colors != "off":
         steps.append(("recoloured", _recoloured))
     if settings.refine:
-        steps += [("resized", partial(_refined, SIZES)), ("refined", partial(_refined, RATES))]
-        if settings.colors != "off":
-            steps.append(("recoloured", _recoloured))
+        steps += [("resized", partial(_refined, settings, SIZES)), ("refined", partial(_refined, settings, RATES))]
     return steps
 
 
@@ -330,13 +328,29 @@ def _amplified(prepared: Prepared, settings: CompressionSettings, _: Stage, *__:
 
 
 def _recoloured(best: Stage, renderer: Renderer, study: Exam, report: Report) -> GaussianCloud:
-    """Colours that make up for what storing the shapes rounds away, too: they are solved where it has been rounded."""
-    solved = colors(best.shown.replaced(sh=best.cloud.sh), renderer, study, report)
-    return best.cloud.replaced(sh=solved.sh)
+    return _with_colors(best.cloud, best.shown, renderer, study, report)
 
 
-def _refined(rates: Mapping[str, float], best: Stage, renderer: Renderer, study: Exam, report: Report) -> GaussianCloud:
-    return refine(best.cloud, renderer, study, report, rates)
+def _with_colors(
+    cloud: GaussianCloud, shown: GaussianCloud, renderer: Renderer, study: Exam, report: Report
+) -> GaussianCloud:
+    """Colours that make up for what storing the shapes rounds away, too: solved for `shown`, where it has been done."""
+    return cloud.replaced(sh=colors(shown.replaced(sh=cloud.sh), renderer, study, report).sh)
+
+
+def _refined(
+    settings: CompressionSettings,
+    rates: Mapping[str, float],
+    best: Stage,
+    renderer: Renderer,
+    study: Exam,
+    report: Report,
+) -> GaussianCloud:
+    """Refined, and its colours solved once more: rounding takes most of what refining brought until that is done."""
+    cloud = refine(best.cloud, renderer, study, _part(report, 0.0, 0.7), rates)
+    if settings.colors == "off":
+        return cloud
+    return _with_colors(cloud, stored(cloud, settings), renderer, study, _part(report, 0.7, 0.3))
 
 
 def _taken(seen: Significance, index: Tensor) -> Significance:

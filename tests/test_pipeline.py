@@ -85,16 +85,27 @@ def test_each_stage_is_better_than_the_one_before(whole, renderer):
     prepared = pipeline.prepare(whole, renderer, CAMERAS)
     settings = CompressionSettings(keep=0.1, quality="small", amplify="constant", refine=True)
     stages = list(pipeline.polish(prepared, settings, renderer))
-    assert [stage.name for stage in stages] == [
-        "merged",
-        "calibrated",
-        "recoloured",
-        "resized",
-        "refined",
-        "recoloured",
-    ]
+    assert [stage.name for stage in stages] == ["merged", "calibrated", "recoloured", "resized", "refined"]
     marks = [stage.psnr for stage in stages]
     assert marks == sorted(marks) and all(len(stage.cloud) == 400 for stage in stages)
+
+
+def test_colours_are_solved_again_for_what_is_refined_as_it_is_rounded(whole, renderer, monkeypatch):
+    solved, refined = [], []
+
+    def shifted(cloud, renderer, study, report, rates):
+        refined.append(cloud.replaced(means=cloud.means + 0.001))
+        return refined[-1]
+
+    monkeypatch.setattr(pipeline, "refine", shifted)
+    monkeypatch.setattr(pipeline, "colors", lambda cloud, *_: solved.append(cloud) or cloud)
+    prepared = pipeline.prepare(whole, renderer, CAMERAS)
+    settings = CompressionSettings(keep=0.1, quality="small", amplify="constant", refine=True)
+    *_, last = pipeline.polish(prepared, settings, renderer)
+    assert len(refined) == 2 and len(solved) == 3
+    for cloud, asked in zip(refined, solved[1:], strict=True):
+        assert torch.equal(asked.means, exgs.stored(cloud, last.settings).means)
+        assert torch.equal(asked.sh, cloud.sh)
 
 
 def test_what_is_judged_and_shown_is_what_the_file_will_hold(whole, renderer):

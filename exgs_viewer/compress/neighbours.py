@@ -36,12 +36,12 @@ def spatial_tree(points: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArra
     order = np.arange(len(points), dtype=np.int32)
     cuts, axes = np.empty((1 << depth) - 1, np.float32), np.empty((1 << depth) - 1, np.int8)
     spans = np.empty((2 * len(cuts) + 1, 2), np.int64)
-    spans[0] = 0, len(points)
+    spans[0], tree = (0, len(points)), (spans, cuts, axes)
     top = TOP if len(points) > CHUNK else 0
     # Nodes of a level share no points: each is a task, and below the top each tree is.
     for level, levels in (*((level, 1) for level in range(top)), (top, depth - top)):
         nodes = range((1 << level) - 1, (2 << level) - 1)
-        in_threads(lambda node, _, levels=levels: _split(points, order, spans, cuts, axes, node, levels), nodes, quiet)
+        in_threads(lambda node, _, levels=levels: _split(points, order, tree, node, levels), nodes, quiet)
     return order, cuts, axes
 
 
@@ -83,8 +83,12 @@ def nearest_to(
 
 
 @njit(cache=True, nogil=True)
-def _split(points, order, spans, cuts, axes, first, levels):
-    """Split node `first` and what comes of it, so many levels deep; spans [nodes, 2] are the runs that nodes cover."""
+def _split(points, order, tree, first, levels):
+    """Split node `first` and what comes of it, so many levels deep.
+
+    `tree` is spans [nodes, 2], the runs of the order that nodes cover, and cuts and axes of the inner ones.
+    """
+    spans, cuts, axes = tree
     count = 1
     for _ in range(levels):
         for node in range(first, first + count):

@@ -37,6 +37,8 @@ LEAST = 10
 RIGHT = (8.7, 5.5)
 """Gaps that are as they should be: polishing takes some dB off the error of merging later, and the more are kept the
 more a byte brings that goes into further Gaussians."""
+REFINED = 1.5
+"""dB that refining takes off the error of merging besides."""
 OCTAVE = 5.2
 """dB by which an octave of coarser rounding errs more."""
 FINEST, COARSEST = -1.5, 1.5
@@ -102,10 +104,10 @@ def cached_gaps(cloud: GaussianCloud, cameras: Sequence[Camera], measure: Callab
     return None if math.isnan(sum(found)) else found
 
 
-def octaves(gaps: Gaps, keep: float) -> float:
-    """By how much coarser than usual a scene of these gaps is rounded at a retention."""
+def octaves(gaps: Gaps, keep: float, refined: bool = False) -> float:
+    """By how much coarser than usual a scene of these gaps is rounded at a retention, refined at the end or not."""
     share = min(max(math.log(keep / FEW) / math.log(MANY / FEW), 0.0), 1.0)
-    few, many = (there - right for there, right in zip(gaps, RIGHT, strict=True))
+    few, many = (there - right - REFINED * refined for there, right in zip(gaps, RIGHT, strict=True))
     return round(min(max(((1 - share) * few + share * many) / OCTAVE, FINEST), COARSEST), 2)
 
 
@@ -119,4 +121,4 @@ def settled(settings: CompressionSettings, gaps: Gaps | None) -> CompressionSett
     """The settings with `coarser` filled in where that is left to the scene and its gaps are known."""
     if gaps is None or not left_open(settings):
         return settings
-    return replace(settings, coarser=octaves(gaps, settings.keep) or UNMOVED)
+    return replace(settings, coarser=octaves(gaps, settings.keep, settings.refine) or UNMOVED)

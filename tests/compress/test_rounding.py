@@ -43,6 +43,15 @@ def test_both_cuts_count_for_the_retentions_between_them():
     assert found == [1, 1, 0.5, 0, 0]
 
 
+def test_what_is_refined_is_rounded_more_finely():
+    """Less of the error is left that rounding could hide behind."""
+    gaps = tuple(right + rounding.OCTAVE for right in RIGHT)
+    for keep in (0.03, 0.1, 0.3):
+        assert octaves(gaps, keep, refined=True) == pytest.approx(1 - rounding.REFINED / rounding.OCTAVE, abs=0.005)
+    refined = replace(DEFAULT, refine=True)
+    assert fineness_for(settled(refined, gaps)).bits > fineness_for(settled(DEFAULT, gaps)).bits
+
+
 @pytest.mark.parametrize(
     "fixed",
     [
