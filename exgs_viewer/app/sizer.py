@@ -93,9 +93,9 @@ class Sizer:
     def finish(self, compression: CompressionSettings, finish: work.Finish | None, describe: Describe) -> None:
         """After that, have merged scenes compressed to the end where their bytes tell most about those of all others.
 
-        `compression` has been finished already.
+        `compression` has been finished already. Refining takes minutes: too long for a figure.
         """
-        if self._enough or self._rough is not None or finish is None or self._jobs.busy():
+        if compression.refine or self._enough or self._rough is not None or finish is None or self._jobs.busy():
             return
         model, degree = self._sizes.model(compression), self._sizes.degree(compression)
         share = model and self._stages.unfinished(model, len(self.ranked.cloud), degree)

@@ -74,6 +74,8 @@ class Stages:
     """The model corrected by what `size_at` finds of a scene of so many Gaussians, for an SH degree."""
     unfinished: Callable[[SizeModel, int, int], float | None]
     """The share of so many Gaussians to finish next, so that the model learns most, for an SH degree; None: enough."""
+    cached_size: Callable[[GaussianCloud, Looked, CompressionSettings, Callable[[], int]], int]
+    """Bytes of a finished file, which the callable finds; remembered."""
     encode: Callable[[GaussianCloud, dict[str, Any], CompressionSettings, Report], int]
     """Exact bytes of a compressed cloud with its metadata."""
     metadata: Callable[[Scene, CompressionSettings], dict[str, Any]]
@@ -89,7 +91,7 @@ class Stages:
 def real_stages() -> Stages:
     """The functions of this program. Imported late: the window stands before they are loaded."""
     from exgs_viewer import pipeline
-    from exgs_viewer.compress.codec import anchor_counts, anchored, size_model, unfinished
+    from exgs_viewer.compress.codec import anchor_counts, anchored, cached_size, size_model, unfinished
     from exgs_viewer.compress.scores import score
     from exgs_viewer.compress.select import best_first, nested_order
     from exgs_viewer.images import write_png
@@ -122,6 +124,7 @@ def real_stages() -> Stages:
             model, size_at, anchor_counts(total), sh_degree, report
         ),
         unfinished=unfinished,
+        cached_size=lambda cloud, looked, settings, measure: cached_size(cloud, looked.cameras, settings, measure),
         encode=lambda cloud, meta, settings, report: len(exgs.encode(cloud, meta, report, settings=settings)),
         metadata=exgs.metadata,
         write=lambda path, cloud, meta, settings, report: exgs.write(path, cloud, meta, report, settings),

@@ -11,6 +11,7 @@ from typing import Any
 from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_key
 from exgs_viewer.app.stages import SizeModel, Stages
 from exgs_viewer.app.state import FrameRequest, Ranked, Reduced, Repaired, Saved
+from exgs_viewer.compress.select import keep_count
 from exgs_viewer.errors import BackendError, ExgsError
 from exgs_viewer.pipeline import Prepared, settled
 from exgs_viewer.render import Renderer, RenderOutput
@@ -203,13 +204,20 @@ def measure_size(stages: Stages, subject: Compressed, report: Report) -> Sized:
 
 
 def finish_size(stages: Stages, subject: Unfinished, report: Report) -> Sized:
-    """Compress as the subject says to the end, only to know its bytes."""
+    """Compress as the subject says to the end, only to know its bytes; they are remembered for the next time."""
 
     def told(fraction: float, _: str) -> None:
         report(fraction, "Estimating sizes")
 
-    reduced = subject.finish(subject.compression, told)
-    return measure_size(stages, Compressed(subject.ranked, reduced, subject.compression, subject.meta), told)
+    ranked, compression = subject.ranked, subject.compression
+
+    def measure() -> int:
+        reduced = subject.finish(compression, told)
+        return measure_size(stages, Compressed(ranked, reduced, compression, subject.meta), told).bytes
+
+    told(0.0, "")  # Waits here while a slider moves, as in `model_sizes`.
+    size = stages.cached_size(ranked.cloud, ranked.looked, compression, measure)
+    return Sized(ranked, compression, keep_count(len(ranked.cloud), compression.keep), size)
 
 
 def saved_meta(stages: Stages, opened: Opened, compression: CompressionSettings, camera: Camera) -> dict[str, Any]:

@@ -21,8 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from exgs_viewer import __version__
+from exgs_viewer.compress import merge, rounding, scores
+from exgs_viewer.compress.cache import key_of, recall, remember
 from exgs_viewer.compress.rounding import COARSEST, FINEST, UNMOVED, Gaps, left_open, settled
-from exgs_viewer.scene import compact, exgs, paper
+from exgs_viewer.scene import compact, exgs, exgs_header, paper
+from exgs_viewer.scene.camera import Camera
 from exgs_viewer.scene.cloud import SH_COUNTS, GaussianCloud
 from exgs_viewer.scene.compact_blocks import BLOCK, pack_block, pack_tiers
 from exgs_viewer.scene.compact_blocks import spatial_order as key_order
@@ -56,6 +60,10 @@ ALIKE = 1.1
 """A finished file tells as much as one that keeps so many times more or less would."""
 MOST_FINISHED = 9
 """Finished files that are enough in any case: each takes as long as compressing does."""
+CACHE_FILES = 512
+"""Sizes that are remembered: 150 bytes each."""
+VERSION = "size-1"
+"""Part of their cache key: other ways to polish must not find these."""
 WORTH = 0.1
 """Share of the cloud that tells what precision is worth."""
 OCTAVES = (COARSEST, 0.75, UNMOVED, FINEST)
@@ -224,6 +232,19 @@ def unfinished(model: SizeModel, total: int, sh_degree: int) -> float | None:
         return None
     _, few, many = max(ways)
     return float(f"{math.sqrt(few * many) / total:.3g}")
+
+
+def cached_size(
+    cloud: GaussianCloud, cameras: Sequence[Camera], settings: CompressionSettings, measure: Callable[[], int]
+) -> int:
+    """Bytes of a finished file, which `measure` finds by compressing: remembered, since that takes long."""
+    versions = (__version__, VERSION, scores.VERSION, merge.VERSION, rounding.VERSION, exgs_header.VERSION)
+    key = key_of(cloud, cameras, scores.SCORING_SIZE, f"{versions} {settings}", settings.sh_degree)
+    remembered = recall("sizes", key, 1)
+    if remembered is None:
+        remembered = [np.int64(measure())]
+        remember("sizes", key, remembered, CACHE_FILES)
+    return int(remembered[0])
 
 
 def _precision(count: int, total: int, settings: CompressionSettings, gaps: Gaps | None = None) -> float:

@@ -254,6 +254,7 @@ def stand():
         size_model=lambda cloud, report, compression: FakeModel(),
         anchored=lambda model, size_at, total, sh_degree, report: model,
         unfinished=lambda model, total, sh_degree: None,
+        cached_size=lambda cloud, looked, compression, measure: measure(),
         encode=lambda cloud, meta, settings, report: 10 * len(cloud),
         metadata=lambda scene, compression: {"compression": asdict(compression), "camera": scene.cameras[0]},
         write=write,

@@ -316,6 +316,13 @@ def test_what_is_pruned_is_not_finished_elsewhere(stand, view):
     assert not stand.engine._sizes.of(merging(view, 0.5, reduction="prune", amplify="adaptive").compression).exact
 
 
+def test_what_takes_minutes_is_not_finished_elsewhere(stand, view):
+    at_leisure(stand)
+    opened(stand, merging(view, refine=True))
+    idle(stand, merging(view, refine=True))
+    assert not stand.engine._sizes.of(merging(view, 0.5, refine=True).compression).exact
+
+
 def test_finishing_at_leisure_makes_way_for_the_slider_and_is_taken_up_again(stand, view):
     began, polished = threading.Event(), stand.engine._stages.polish
 

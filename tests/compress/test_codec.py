@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from exgs_viewer.compress import codec
-from exgs_viewer.compress.codec import SizeModel, anchor_counts, anchored, size_model, unfinished
+from exgs_viewer.compress.codec import SizeModel, anchor_counts, anchored, cached_size, size_model, unfinished
 from exgs_viewer.compress.rounding import settled
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.scene import open_scene
+from exgs_viewer.scene.camera import look_at
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.exgs import encode
 from exgs_viewer.settings import CompressionSettings, Report
@@ -155,6 +156,28 @@ def test_where_the_slider_has_rested_nothing_is_finished_again():
     model = MODEL.learned(10_400, 0, MODEL.bytes(10_400)).learned(2900, 0, MODEL.bytes(2900))
     assert unfinished(model, 100_000, 0) == 0.3
     assert unfinished(model, 100_000, 1) == 0.1, "of another degree nothing is known"
+
+
+def test_a_finished_size_is_measured_once_for_a_scene_and_its_settings():
+    cloud, other, calls = random_cloud(50, seed=1), random_cloud(50, seed=2), []
+
+    def size(cloud, settings, cameras=()):
+        return cached_size(cloud, cameras, settings, lambda: calls.append(settings) or 1000 + len(calls))
+
+    assert [size(cloud, WINDOW), size(cloud, WINDOW)] == [1001, 1001]
+    assert size(random_cloud(50, seed=1), WINDOW) == 1001, "content counts"
+    assert size(cloud, replace(WINDOW, keep=0.2)) == 1002 and size(other, WINDOW) == 1003
+    assert size(cloud, WINDOW, (look_at((0, 0, -3), (0, 0, 0), (0, -1, 0)),)) == 1004
+
+
+def test_a_size_that_was_not_found_is_not_remembered():
+    def stopped():
+        raise Cancelled("finish")
+
+    cloud = random_cloud(50, seed=3)
+    with pytest.raises(Cancelled):
+        cached_size(cloud, (), WINDOW, stopped)
+    assert cached_size(cloud, (), WINDOW, lambda: 7) == 7
 
 
 def test_anchors_begin_where_the_slider_is_likely_to_be():
