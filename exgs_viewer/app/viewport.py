@@ -193,7 +193,8 @@ class Viewport:
             if button is None:
                 self._free = True
                 return nav
-            if not over or not self._free:
+            # `over` tells of the last frame: a quick hand has left the picture since, where frames take long.
+            if not (over and self._inside(place) and self._free):
                 self._free = False  # It began elsewhere, so it is none of ours until it is let go.
                 return nav
             self._drag = Drag(button, place, self._over_divider(view) if button == LEFT else None)
@@ -271,9 +272,11 @@ class Viewport:
     def _share(self, place: tuple[float, float]) -> tuple[float, float]:
         return place[0] / self.size[0], place[1] / self.size[1]
 
+    def _inside(self, place: tuple[float, float]) -> bool:
+        return all(0 <= at < length for at, length in zip(place, self.size, strict=True))
+
     def _hovered(self) -> bool:
-        x, y = self._mouse_place()
-        return 0 <= x < self.size[0] and 0 <= y < self.size[1] and dpg.is_item_hovered(self.window)
+        return self._inside(self._mouse_place()) and dpg.is_item_hovered(self.window)
 
     def _over_divider(self, view: ViewState) -> int | None:
         if not self._over:

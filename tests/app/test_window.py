@@ -279,6 +279,22 @@ def test_dragging_typing_comparing_and_saving_with_real_events(start, scene, tmp
     assert float(picture.std()) > 0.03
 
 
+def test_a_quick_hand_moves_the_slider_and_nothing_else(start, scene, tmp_path):
+    """It comes from the picture and has pressed before the resting window draws another frame."""
+    window = start(scene)
+    window.until(lambda now: now[SCORED] and now[SETTLED], "the scored scene at rest")
+    window.to(PANEL + 300, 350)
+    before = window.until(lambda now: now[SETTLED], "the scene at rest", quiet=2.0)
+    x, y = knob(tmp_path, "slider")
+    window.do("mousemove", "--window", window.window, x, y, "mousedown", 1)
+    time.sleep(0.3)
+    window.to(x - 20, y)
+    time.sleep(0.3)
+    window.do("mouseup", 1)
+    after = window.until(lambda now: now[KEEP] != before[KEEP] and now[SETTLED], "another retention", quiet=0.7)
+    assert after[PLACE] == before[PLACE], "the camera stays where it is"
+
+
 def test_three_sides_have_two_handles_and_t_shows_what_was_changed(start, scene):
     window = start(scene)
     window.until(lambda now: now[SCORED] and now[SETTLED], "the scored scene at rest")
