@@ -44,7 +44,7 @@ TUNED_BY = 2
 SCORES: tuple[Score, ...] = ("weight", "hits", "lightgs")
 """Every score that plain pruning may go by."""
 
-UNDECIDED = {"grown": ("calibrated",), "recoloured": ("calibrated", "grown")}
+UNDECIDED = {"grown": ("calibrated",), "recoloured": ("calibrated", "grown"), "resized": ("recoloured",)}
 """Stages that need only be as good as these."""
 GROWN_BACK = 8.0
 """dB that growing what pruning keeps may bring: up to 7.7 on eight scenes (whale at a tenth, `weights/README.md`)."""
@@ -241,9 +241,9 @@ def polish(
 ) -> Iterator[Stage]:
     """First the bare cut, then each stage that is better than all before it; the last is the best there is.
 
-    Better means nearer to the uncut scene, once stored, in views that nothing was fitted to; growing a merged cloud and
-    solving its colours need only be as good there. Pruning is amplified where it is a rival to merging. `known` are its
-    `pictures`, where the caller has kept them.
+    Better means nearer to the uncut scene, once stored, in views that nothing was fitted to; growing a merged cloud,
+    solving its colours and refining its sizes need only be as good there. Pruning is amplified where it is a rival to
+    merging. `known` are its `pictures`, where the caller has kept them.
     """
     settings, folded = settled(prepared, settings), fold(prepared, settings)
     best = Stage("merged", folded.cloud, settings, stored(folded.cloud, settings), math.nan)

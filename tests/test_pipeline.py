@@ -213,6 +213,16 @@ def test_growing_and_solving_are_taken_where_the_exam_is_undecided(whole, render
     assert last.name == taken and not list(marks)
 
 
+@pytest.mark.parametrize(("mark", "taken"), [(31.95, "resized"), (31.85, "recoloured")])
+def test_refined_sizes_are_taken_where_the_exam_is_undecided(whole, renderer, monkeypatch, mark, taken):
+    marks = iter([30.0, 31.0, 31.5, 20.0, 20.0, 20.0, 32.0, mark, 31.0])  # As above, then resized and refined.
+    monkeypatch.setattr(pipeline, "marks", lambda *_: [next(marks)])
+    monkeypatch.setattr(pipeline, "refine", lambda cloud, *_: cloud)
+    settings = CompressionSettings(keep=0.1, refine=True)
+    *_, last = pipeline.polish(pipeline.prepare(whole, renderer, CAMERAS), settings, renderer)
+    assert last.name == taken and not list(marks)
+
+
 @pytest.mark.parametrize(("pruned", "asked"), [(20.0, 0), (25.0, 1)])
 def test_pruning_is_grown_only_where_that_may_bring_it_up_to_merging(whole, renderer, monkeypatch, pruned, asked):
     calls, amplified = [], pipeline._amplified
