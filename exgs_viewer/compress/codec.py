@@ -54,11 +54,11 @@ ASTRAY = 0.003
 """Error between two anchors from which on both halves of the way are looked at as well."""
 CLOSEST = 1.04
 """Anchors are at least so many times apart."""
-FINISHED = (0.1, 0.03, 0.3, 0.01, 0.6)
+FINISHED = (0.1, 0.03, 0.3, 0.01, 0.6, 1.0)
 """Shares that are finished in the background."""
 ALIKE = 1.1
 """A finished file tells as much as one that keeps so many times more or less would."""
-MOST_FINISHED = 9
+MOST_FINISHED = 10
 """Finished files that are enough in any case: each takes as long as compressing does."""
 CACHE_FILES = 512
 """Sizes that are remembered: 150 bytes each."""
@@ -215,7 +215,7 @@ def unfinished(model: SizeModel, total: int, sh_degree: int) -> float | None:
     """The share of `total` Gaussians whose finished file would tell most of what is not known; None if that is enough.
 
     First those of FINISHED, then the middle of the way from a finished file that is ASTRAY of its neighbours to one of
-    them; the file that is farthest astray comes first.
+    them; the longer way and the file that is farther astray come first.
     """
     known = [(n, times) for degree, n, times in model.finished if degree == model.known_degree(sh_degree)]
     for share in FINISHED:
@@ -226,8 +226,9 @@ def unfinished(model: SizeModel, total: int, sh_degree: int) -> float | None:
     ways = []
     for low, (middle, times), high in zip(known, known[1:], known[2:], strict=False):
         astray = abs(times / _interpolated(middle, *zip(low, high, strict=True)) - 1)
-        if astray > ASTRAY:
-            ways += [(astray, few, many) for few, many in pairwise((low[0], middle, high[0])) if many / few > ALIKE**3]
+        for few, many in pairwise((low[0], middle, high[0])):
+            if astray > ASTRAY and many / few > ALIKE**3:
+                ways.append((astray * math.log(many / few), few, many))
     if not ways:
         return None
     _, few, many = max(ways)
