@@ -318,7 +318,7 @@ class Engine:
             case "tune", tuned:
                 self._take_tuned(tuned)
             case "model" | "anchors" | "finish" | "size", found:
-                if self._sizes.take(found, self._reducer.prepared, rough=done.name == "model"):
+                if self._sizes.take(done.name, found, self._reducer.prepared):
                     self._tell_size()
             case "download", _:
                 self._repairer.again()

@@ -111,15 +111,15 @@ class Sizer:
         self.leave()
         self._sizes, self._modelling, self._cuts = Sizes(ranked), None, (None, {})
 
-    def take(self, result: work.Modelled | work.Sized, prepared: Prepared | None, rough: bool = False) -> bool:
-        """One of our jobs is done; whether it was about the present ranking. `rough` estimates will be anchored."""
+    def take(self, job: str, result: work.Modelled | work.Sized, prepared: Prepared | None) -> bool:
+        """One of our jobs is done; whether it was about the present ranking. The estimates of `model` are anchored."""
         if result.ranked is not self.ranked:
             return False
         if isinstance(result, work.Sized):
-            self._sizes.learn(result)
+            self._sizes.learn(result, exact=job == "size")
         else:
             self._sizes.take_model(result)
-            self._rough = result if rough else None
+            self._rough = result if job == "model" else None
             self.settle(prepared)
         return True
 

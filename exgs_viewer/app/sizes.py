@@ -55,9 +55,10 @@ class Sizes:
                 model = model.learned(count, self.degree(compression), size)
         self._models[coding] = model
 
-    def learn(self, sized: Sized) -> None:
-        """An exact size; the estimate gets better by it."""
-        self._exact[sized.compression] = sized.bytes
+    def learn(self, sized: Sized, exact: bool) -> None:
+        """The estimate gets better by a size; only an `exact` one is told as such, not one that was remembered."""
+        if exact:
+            self._exact[sized.compression] = sized.bytes
         coding, degree = coding_of(sized.compression), self.degree(sized.compression)
         if coding in self._models:
             self._models[coding] = self._models[coding].learned(sized.count, degree, sized.bytes)

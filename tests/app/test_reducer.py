@@ -265,18 +265,23 @@ def test_estimates_are_anchored_at_files_rounded_as_the_scene_says(stand, view):
 
 
 class Learning(FakeModel):
-    """Remembers the counts whose finished files it was told."""
+    """Remembers the finished files that it was told of."""
 
-    def __init__(self, counts=()):
-        self.counts = counts
+    def __init__(self, known=()):
+        self.known = known
 
     def learned(self, count, sh_degree, size):
-        return Learning((*self.counts, count))
+        return Learning((*self.known, (count, size)))
 
 
 def unfinished(model, total, sh_degree):
     """Half of the scene, then a fifth."""
-    return next((share for share in (0.5, 0.2) if share * total not in model.counts), None)
+    return next((share for share in (0.5, 0.2) if share * total not in dict(model.known)), None)
+
+
+def learned(stand, view, **values):
+    """Counts and bytes of the finished files that the estimate was told of."""
+    return list(stand.engine._sizes._sizes.model(merging(view, **values).compression).known)
 
 
 def at_leisure(stand, **stages):
@@ -301,11 +306,11 @@ def test_at_leisure_other_retentions_are_finished_to_know_their_sizes(stand, vie
     at_leisure(stand)
     opened(stand, merging(view))
     idle(stand, merging(view))
-    sizes, shown = stand.engine._sizes, stand.engine._reducer.exact(merging(view).compression)
-    for share in (0.5, 0.2):
-        assert sizes.of(merging(view, share).compression) == SizeKnown(round(10_000 * share), 1000 * share, exact=True)
-    assert len(shown.cloud) == 100 and shown.final, "what is shown stays what it was"
-    assert drawn(stand)[-1] == (100, BEST) and len(sizes._sizes.model(merging(view).compression).counts) == 3
+    shown = stand.engine._reducer.exact(merging(view).compression)
+    assert learned(stand, view) == [(100, 1000), (500, 5000), (200, 2000)]
+    assert len(shown.cloud) == 100 and shown.final and drawn(stand)[-1] == (100, BEST), "what is shown stays"
+    assert stand.engine._sizes.of(merging(view).compression) == SizeKnown(1000, 100, exact=True)
+    assert not stand.engine._sizes.of(merging(view, 0.5).compression).exact, "it may have been remembered"
 
 
 def test_what_is_pruned_is_not_finished_elsewhere(stand, view):
@@ -313,14 +318,14 @@ def test_what_is_pruned_is_not_finished_elsewhere(stand, view):
     pruned = merging(view, reduction="prune", amplify="adaptive")
     opened(stand, pruned)
     idle(stand, pruned)
-    assert not stand.engine._sizes.of(merging(view, 0.5, reduction="prune", amplify="adaptive").compression).exact
+    assert learned(stand, view, reduction="prune", amplify="adaptive") == [(100, 1000)]
 
 
 def test_what_takes_minutes_is_not_finished_elsewhere(stand, view):
     at_leisure(stand)
     opened(stand, merging(view, refine=True))
     idle(stand, merging(view, refine=True))
-    assert not stand.engine._sizes.of(merging(view, 0.5, refine=True).compression).exact
+    assert learned(stand, view, refine=True) == [(100, 1000)]
 
 
 def test_finishing_at_leisure_makes_way_for_the_slider_and_is_taken_up_again(stand, view):
@@ -341,7 +346,7 @@ def test_finishing_at_leisure_makes_way_for_the_slider_and_is_taken_up_again(sta
     assert not stand.engine.working and stand.engine.settled, "nobody waits for it"
     idle(stand, merging(view, 0.3))
     assert drawn(stand)[-1] == (300, BEST)
-    assert stand.engine._sizes.of(merging(view, 0.5).compression).exact
+    assert (500, 5000) in learned(stand, view)
 
 
 def test_where_finishing_at_leisure_fails_it_is_said_once(stand, view):
