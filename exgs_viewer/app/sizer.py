@@ -101,8 +101,8 @@ class Sizer:
         share = model and self._stages.unfinished(model, len(self.ranked.cloud), degree)
         if share:
             asked, stages = replace(compression, keep=share), self._stages
-            subject = work.Unfinished(self.ranked, finish, asked, describe(asked))
-            self._submit("finish", lambda report: work.finish_size(stages, subject, report))
+            subject = work.Compressed(self.ranked, None, asked, describe(asked))
+            self._submit("finish", lambda report: work.finish_size(stages, subject, finish, report))
 
     # Answers.
 

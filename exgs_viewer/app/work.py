@@ -185,16 +185,6 @@ class Compressed:
         return {**self.meta, "compression": asdict(self.settings), **(fitted.stored() if fitted else {})}
 
 
-@dataclass(frozen=True, eq=False)
-class Unfinished:
-    """A compressed scene that nobody has asked for yet."""
-
-    ranked: Ranked
-    finish: Finish
-    compression: CompressionSettings
-    meta: dict[str, Any]
-
-
 def measure_size(stages: Stages, subject: Compressed, report: Report) -> Sized:
     """Encode a compressed scene, only to know its bytes."""
     report(0.0, "Encoding")
@@ -203,8 +193,8 @@ def measure_size(stages: Stages, subject: Compressed, report: Report) -> Sized:
     return Sized(subject.ranked, subject.compression, len(cloud), size)
 
 
-def finish_size(stages: Stages, subject: Unfinished, report: Report) -> Sized:
-    """Compress as the subject says to the end, only to know its bytes; they are remembered for the next time."""
+def finish_size(stages: Stages, subject: Compressed, finish: Finish, report: Report) -> Sized:
+    """Let `finish` compress the subject to the end, only to know its bytes; they are remembered for the next time."""
 
     def told(fraction: float, _: str) -> None:
         report(fraction, "Estimating sizes")
@@ -212,8 +202,7 @@ def finish_size(stages: Stages, subject: Unfinished, report: Report) -> Sized:
     ranked, compression = subject.ranked, subject.compression
 
     def measure() -> int:
-        reduced = subject.finish(compression, told)
-        return measure_size(stages, Compressed(ranked, reduced, compression, subject.meta), told).bytes
+        return measure_size(stages, replace(subject, reduced=finish(compression, told)), told).bytes
 
     told(0.0, "")  # Waits here while a slider moves, as in `model_sizes`.
     size = stages.cached_size(ranked.cloud, ranked.looked, compression, measure)

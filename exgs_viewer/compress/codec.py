@@ -217,7 +217,7 @@ def unfinished(model: SizeModel, total: int, sh_degree: int) -> float | None:
     First those of FINISHED, then the middle of the way from a finished file that is ASTRAY of its neighbours to one of
     them; the longer way and the file that is farther astray come first.
     """
-    known = [(n, times) for degree, n, times in model.finished if degree == model.known_degree(sh_degree)]
+    known = _of_degree(model.finished, model.known_degree(sh_degree))
     for share in FINISHED:
         if not any(1 / ALIKE < share * total / n < ALIKE for n, _ in known):
             return share
@@ -340,8 +340,13 @@ def _costs(planes: Sequence[Plane], shape: tuple[int, int], report: Report) -> l
 
 def _times(known: Sequence[Known], count: int, sh_degree: int) -> float:
     """By how much to correct what is said of `count`."""
-    points = [(n, times) for degree, n, times in known if degree == sh_degree]
+    points = _of_degree(known, sh_degree)
     return _interpolated(count, *zip(*points, strict=True)) if points else 1.0
+
+
+def _of_degree(known: Sequence[Known], sh_degree: int) -> list[tuple[int, float]]:
+    """Gaussians and times of those of an SH degree, in their order."""
+    return [(n, times) for degree, n, times in known if degree == sh_degree]
 
 
 def _with(known: Sequence[Known], new: Known) -> tuple[Known, ...]:

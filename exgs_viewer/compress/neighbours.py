@@ -20,7 +20,7 @@ LEAF = 8
 CHUNK = 1 << 15
 """Points that one task looks up."""
 TOP = 4
-"""Levels of a tree whose nodes are split one after another, before threads take what is below each."""
+"""Levels of a tree that are split one after another; then each thread takes what is below a node as a whole."""
 STRANGER = -(1 << 40)
 """Number of a place that is none of the points."""
 
