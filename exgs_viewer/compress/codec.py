@@ -62,7 +62,7 @@ MOST_FINISHED = 10
 """Finished files that are enough in any case: each takes as long as compressing does."""
 CACHE_FILES = 512
 """Sizes that are remembered: 150 bytes each."""
-VERSION = "size-1"
+VERSION = "size-2"
 """Part of their cache key: other ways to polish must not find these."""
 WORTH = 0.1
 """Share of the cloud that tells what precision is worth."""

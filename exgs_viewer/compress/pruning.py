@@ -18,8 +18,8 @@ from exgs_viewer.scene.camera import Camera
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import CompressionSettings
 
-STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.0)
-"""Shares of the growth that are compared."""
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the growth that are compared; then the top of the parabola through the best of them and its neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +65,32 @@ def prune(pruning: Pruning, settings: CompressionSettings) -> Pruned:
 
 
 def guarded(pruned: Pruned, renderer: Renderer, exam: Exam) -> tuple[GaussianCloud, float]:
-    """The best of `pruned` at each of STRENGTHS and its PSNR in `exam`, dB: never worse than none there.
+    """`pruned` at the strength that is best for its PSNR in `exam`, dB: never worse than none there.
 
     The network has learnt from a few scenes. Where another is so unlike them that it answers too much, this is told
-    from a handful of pictures.
+    from a handful of pictures. A strength between those that are compared lets neighbouring retentions grow alike, so
+    that their files do not jump in size.
     """
     marked = [(cloud, quality(cloud, renderer, exam)) for cloud in map(pruned.cloud, STRENGTHS)]
+    strength = peak(STRENGTHS, [psnr for _, psnr in marked])
+    if strength not in STRENGTHS:
+        between = pruned.cloud(strength)
+        marked.append((between, quality(between, renderer, exam)))
     return max(marked, key=lambda pair: pair[1])
+
+
+def peak(places: Sequence[float], values: Sequence[float]) -> float:
+    """Where between evenly spaced `places` the parabola through the largest of `values` and its neighbours is highest.
+
+    At the ends it is the parabola through the last three, within `places`.
+    """
+    middle = min(max(1, max(range(len(values)), key=values.__getitem__)), len(values) - 2)
+    low, mid, high = values[middle - 1 : middle + 2]
+    bend = low - 2 * mid + high
+    if bend >= 0:
+        return places[max(range(len(values)), key=values.__getitem__)]
+    step = places[middle] - places[middle - 1]
+    return min(max(places[middle] + step * (low - high) / (2 * bend), places[0]), places[-1])
 
 
 def amplified(cloud: GaussianCloud, settings: CompressionSettings) -> GaussianCloud:

@@ -95,6 +95,8 @@ WIDEST = 10
 TYPICAL = 1 << 16
 """Gaussians that tell what is typical."""
 OCTAVES = (1 << (AXES - 1)) // CORE
+MIDDLES, OFF = 8, 1 / 3
+"""Places along the scene where its middle may be said to lie, and how far beside round numbers these are."""
 COLOUR_LIMIT = 16.0
 """Colours are kept within 0.5 +- this."""
 
@@ -289,7 +291,11 @@ def _frame(cloud: GaussianCloud, logs: NDArray[np.float64], position: float, str
     step = position * thickness / max(0.25, _typical(cloud.opacities.numpy()[::stride]))
     means = cloud.means.numpy()
     # Order statistics and no mean: a few Gaussians far away do not pull the finely divided part out of the scene.
-    origin = np.percentile(means[::stride].astype(np.float64), (5, 95), axis=0).mean(0)
+    low, high = np.percentile(means[::stride].astype(np.float64), (5, 95), axis=0)
+    # On a grid: where a few more are kept the cells lie as before, by walls above all, and the bytes do not jump. And
+    # off the round numbers, at which scenes that were made have their walls.
+    grid = np.exp2(np.floor(np.log2(np.maximum((high - low) / MIDDLES, 1e-30))))
+    origin = (np.round((low + high) / 2 / grid - OFF) + OFF) * grid
     reach = float(np.maximum(means.max(0) - origin, origin - means.min(0)).max())
     return Frame(tuple(origin.tolist()), max(step, reach / (CORE << OCTAVES - 1) * 1.001))
 

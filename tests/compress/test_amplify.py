@@ -8,13 +8,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from exgs_viewer import networks
 from exgs_viewer.compress.amplify import Amplifier, Growth, find_amplifier, grown, load_amplifier, write_amplifier
-from exgs_viewer.compress.guard import take_exam
+from exgs_viewer.compress.guard import quality, take_exam
 from exgs_viewer.compress.neighbours import LEAF
-from exgs_viewer.compress.pruning import Pruned, Pruning, guarded, prune
+from exgs_viewer.compress.pruning import STRENGTHS, Pruned, Pruning, guarded, peak, prune
 from exgs_viewer.compress.scores import measure, score
 from exgs_viewer.compress.select import rank
 from exgs_viewer.compress.surroundings import ALONG, LIMIT, SHARED, Matter, Surroundings, look_around
@@ -217,8 +219,10 @@ def test_the_shipped_network_improves_the_demo_room(demo):
     clouds = (cloud, amplified.cloud(0.0), amplified.cloud())
     whole, plain, better = (renderer.render(c, camera, (320, 240), RenderSettings()).color for c in clouds)
     assert psnr(better, whole) > psnr(plain, whole) + 0.5
-    chosen, _ = guarded(amplified, renderer, take_exam(cloud, views, 0, renderer))
-    assert torch.equal(chosen.scales, amplified.cloud().scales)
+    exam = take_exam(cloud, views, 0, renderer)
+    chosen, mark = guarded(amplified, renderer, exam)
+    assert mark >= quality(amplified.cloud(), renderer, exam)
+    assert_close(chosen.scales, amplified.cloud(0.95).scales, rtol=0.05, atol=0)
 
 
 def test_the_guard_takes_nothing_that_is_worse(demo):
@@ -228,3 +232,34 @@ def test_the_guard_takes_nothing_that_is_worse(demo):
     wrong = Pruned(amplified.kept, Growth(torch.full_like(amplified.growth.scales, 1.3), torch.zeros(1)))
     chosen, _ = guarded(wrong, renderer, take_exam(cloud, views, 0, renderer))
     assert torch.equal(chosen.scales, amplified.kept.scales)
+
+
+@given(st.floats(0, 1), st.floats(0.1, 100), st.floats(-50, 50))
+def test_the_peak_of_a_parabola_is_found_between_the_places(top, bend, height):
+    places = (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert peak(places, [height - bend * (place - top) ** 2 for place in places]) == pytest.approx(top, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ([1, 2, 3, 4, 5], 1.0),
+        ([5, 4, 3, 2, 1], 0.0),
+        ([2, 2, 2, 2, 2], 0.0),
+        ([5, 1, 0, 1, 4], 0.0),
+        ([0, 1, 3, 6, 9], 1.0),
+    ],
+)
+def test_without_a_peak_between_them_the_best_place_is_taken(values, place):
+    assert peak((0.0, 0.25, 0.5, 0.75, 1.0), values) == place
+
+
+def test_the_guard_finds_a_strength_between_those_it_compares(demo):
+    cloud, order, seen, views, renderer = demo
+    settings = CompressionSettings(keep=0.1, reduction="prune")
+    amplified = prune(Pruning.of(cloud, seen, views, order), settings)
+    strong = Pruned(amplified.kept, amplified.growth.by(1.6))
+    exam = take_exam(cloud, views, 0, renderer)
+    chosen, psnr = guarded(strong, renderer, exam)
+    assert psnr > max(quality(strong.cloud(share), renderer, exam) for share in STRENGTHS)
+    assert psnr == pytest.approx(quality(chosen, renderer, exam), abs=1e-4)
