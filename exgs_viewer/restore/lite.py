@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exgs_viewer.restore.painting import PainterRestorer
+from exgs_viewer.restore.painting import PainterRestorer, ready
 
 
 def open() -> PainterRestorer:
@@ -10,6 +10,4 @@ def open() -> PainterRestorer:
     from exgs_viewer import networks
     from exgs_viewer.restore import weights
 
-    folder = networks.find("lite")
-    painter = weights.placed(weights.load_painter(folder))
-    return PainterRestorer(painter, "lite", "Restored (GaussPainter lite)")
+    return ready(weights.load_painter(networks.find("lite")), "lite", "Restored (GaussPainter lite)")

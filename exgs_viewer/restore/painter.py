@@ -190,6 +190,8 @@ class Painter(nn.Module):
         context = config.unet["cross_attention_dim"]
         self.prompt_embeds = nn.Parameter(torch.zeros(1, config.prompt_tokens, context))
         self.signal, self.noise = schedule(config.timestep)
+        self.folded = False
+        """Whether the UNet's weights hold timestep and prompt (folded.py): it is told only of the mask then."""
         if config.prompt_learned:
             nn.init.normal_(self.prompt_embeds, std=0.02)
         if config.residual:
@@ -222,7 +224,9 @@ class Painter(nn.Module):
         if self.config.mask_latent:
             seen = torch.cat([latent, F.adaptive_avg_pool2d(mask, latent.shape[2:])], 1)
         time = torch.full((len(latent),), self.config.timestep, device=latent.device)
-        context = self.prompt_embeds.expand(len(latent), -1, -1) + self.mask(mask)
+        context = self.mask.features(mask)
+        if not self.folded:
+            context = self.prompt_embeds.expand(len(latent), -1, -1) + self.mask.told(context)
         eps = self.unet(seen, time, encoder_hidden_states=context, return_dict=False)[0]
         return (latent - self.noise * eps) / self.signal
 
@@ -277,13 +281,21 @@ class MaskEmbedding(nn.Module):
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)
 
+    def features(self, mask: Tensor) -> Tensor:
+        """[B, 1, H, W] in [0, 1] -> [B, 1 or tokens, F]: what is known of the mask, before the last layer."""
+        if self.mode == "pooled":
+            return F.silu(self.hidden(F.adaptive_avg_pool2d(mask, POOLED_GRID).flatten(1)))[:, None]
+        if self.mode == "tokens":
+            return F.adaptive_avg_pool2d(mask, MASK_GRID).flatten(2).transpose(1, 2)
+        return mask.new_zeros(len(mask), 1, 1)
+
+    def told(self, features: Tensor) -> Tensor | float:
+        """What `features` add to the context; 0 where the mask plays no part."""
+        return 0.0 if self.mode == "none" else self.out(features)
+
     def forward(self, mask: Tensor) -> Tensor | float:
         """[B, 1, H, W] in [0, 1] -> [B, 1 or tokens, width]; 0 where the mask plays no part."""
-        if self.mode == "pooled":
-            return self.out(F.silu(self.hidden(F.adaptive_avg_pool2d(mask, POOLED_GRID).flatten(1))))[:, None]
-        if self.mode == "tokens":
-            return self.out(F.adaptive_avg_pool2d(mask, MASK_GRID).flatten(2).transpose(1, 2))
-        return 0.0
+        return self.told(self.features(mask))
 
 
 def fresh_parts(config: PainterConfig) -> tuple[nn.ModuleList, MaskEmbedding]:

@@ -1,14 +1,15 @@
 """A painter as Restorer: any size of picture, tile by tile, dropped between parts once nobody wants it.
 
 Pictures are padded on the right and at the bottom to a lattice of LATTICE pixels, so that the same pixel meets the
-same cell of the latent whatever the window's size. Sides above TILE are cut into overlapping tiles that fade into each
-other, which bounds the memory.
+same cell of the latent whatever the window's size. Sides above the first of TILES are cut into overlapping tiles that
+fade into each other, which bounds the memory.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,21 +22,26 @@ from exgs_viewer.restore.inpaint import filled
 from exgs_viewer.settings import RestoreSettings
 
 if TYPE_CHECKING:  # diffusers takes two seconds to import; tables and tests of values need not wait for it.
+    from exgs_viewer.restore.graphs import Graphs
     from exgs_viewer.restore.painter import Frames, Painter
 
 LATTICE = 32
 """Pixels: a latent cell times what the UNets of both presets halve on their way down."""
 LEAST = 64
 """Pixels that the shorter side is padded to at least: the UNet's coarsest level must hold more than one cell."""
-TILE = 768
-"""Longest side that is painted at once, pixels."""
+TILES = (768, 512, 256)
+"""Longest side that is painted at once, pixels: the first, and what it falls back to where memory runs out."""
 OVERLAP = 64
 """Pixels over which neighbouring tiles fade into each other."""
+SHORT = ","
+"""What comes between a label and that memory is short."""
 USUAL_RETENTION = 0.1
 """Taken where nobody says how much was kept."""
 
+_log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class PainterRestorer:
     """Restorer with a trained painter."""
 
@@ -43,6 +49,9 @@ class PainterRestorer:
     """In evaluation mode, on the device and in the precision that it works in."""
     name: str
     label: str
+    graphs: Graphs | None = None
+    """Where it paints in one go; None where it asks in between whether the picture is still wanted."""
+    _tile: int = field(default=TILES[0], init=False)
 
     @torch.no_grad()
     def restore(
@@ -74,12 +83,30 @@ class PainterRestorer:
         return shown + (decoded.movedim(0, 2) - fill)
 
     def _decoded(self, whole: Frames, stale: Stale) -> Tensor | None:
-        """[C, H, W]. What the decoder says, float32; None once stale."""
+        """[C, H, W]. What the decoder says, float32; None once stale. In smaller tiles where memory runs out."""
+        while True:
+            try:
+                return self._in_tiles(whole, self._tile, stale)
+            except (RuntimeError, MemoryError) as error:
+                smaller = next((size for size in TILES if size < self._tile), None)
+                if smaller is None or not ran_out(error):
+                    raise
+            self._fall_back(smaller)
+
+    def _fall_back(self, tile: int) -> None:
+        """Work with less memory from now on, and say so."""
+        self.label = f"{self.label.partition(SHORT)[0]}{SHORT} in pieces of {tile} pixels for want of memory"
+        self._tile = tile
+        _log.warning("Memory ran out; '%s' paints in pieces of %d pixels from now on.", self.name, tile)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _in_tiles(self, whole: Frames, tile: int, stale: Stale) -> Tensor | None:
         height, width = whole.color.shape[2:]
         total = whole.color.new_zeros(self.painter.config.told, height, width)
         weight = whole.color.new_zeros(height, width)
-        for window in tiles(height, width):
-            decoded = self._tile(whole, window, stale)
+        for window in tiles(height, width, tile):
+            decoded = self._painted(whole, window, stale)
             if decoded is None:
                 return None
             share = fade(window, (height, width)).to(decoded)
@@ -87,20 +114,36 @@ class PainterRestorer:
             weight[window] += share
         return total / weight
 
-    def _tile(self, whole: Frames, window: tuple[slice, slice], stale: Stale) -> Tensor | None:
+    def _painted(self, whole: Frames, window: tuple[slice, slice], stale: Stale) -> Tensor | None:
         """[C, h, w] of one window, asking between encoder, UNet and decoder whether it is still wanted."""
         painter, first = self.painter, next(self.painter.parameters())
         part = _part(whole, window, first)
+        height, width = (side.stop - side.start for side in window)
         if stale():
             return None
+        if self.graphs is not None:
+            return self.graphs.decoded(part)[0, :, :height, :width].to(whole.color)
         latent, skips = painter.encode(part)
         if stale():
             return None
         latent = painter.denoise(latent, part)
         if stale():
             return None
-        height, width = (side.stop - side.start for side in window)
         return painter.decode(latent, skips)[0, :, :height, :width].to(whole.color)
+
+
+def ready(painter: Painter, name: str, label: str) -> PainterRestorer:
+    """A painter as it was loaded, made ready to work here: placed, its constants folded, on a GPU with graphs."""
+    from exgs_viewer.restore import weights
+    from exgs_viewer.restore.graphs import Graphs
+
+    painter = weights.placed(painter)
+    return PainterRestorer(painter, name, label, Graphs(painter) if torch.cuda.is_available() else None)
+
+
+def ran_out(error: Exception) -> bool:
+    """Whether it says that memory ran out; on the CPU torch says so in words only."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def over_black(output: RenderOutput) -> RenderOutput:
@@ -125,9 +168,9 @@ def relative_depth(depth: Tensor) -> Tensor:
     return depth / (depth + middle)
 
 
-def tiles(height: int, width: int) -> list[tuple[slice, slice]]:
-    """Windows that cover the picture, each at most TILE on a side and beginning on the lattice."""
-    return [(y, x) for y in _spans(height) for x in _spans(width)]
+def tiles(height: int, width: int, longest: int = TILES[0]) -> list[tuple[slice, slice]]:
+    """Windows that cover the picture, each at most `longest` on a side and beginning on the lattice."""
+    return [(y, x) for y in _spans(height, longest) for x in _spans(width, longest)]
 
 
 def fade(window: tuple[slice, slice], size: tuple[int, int]) -> Tensor:
@@ -136,13 +179,13 @@ def fade(window: tuple[slice, slice], size: tuple[int, int]) -> Tensor:
     return down[:, None] * along
 
 
-def _spans(length: int) -> list[slice]:
-    if length <= TILE:
+def _spans(length: int, longest: int) -> list[slice]:
+    if length <= longest:
         return [slice(0, length)]
-    count = math.ceil((length - OVERLAP) / (TILE - OVERLAP))
-    step = (length - TILE) / (count - 1)
+    count = math.ceil((length - OVERLAP) / (longest - OVERLAP))
+    step = (length - longest) / (count - 1)
     starts = [math.ceil(step * number / LATTICE) * LATTICE for number in range(count)]
-    return [slice(start, min(start + TILE, length)) for start in starts]
+    return [slice(start, min(start + longest, length)) for start in starts]
 
 
 def _ramp(span: slice, length: int) -> Tensor:

@@ -25,7 +25,7 @@ from exgs_viewer import networks
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore import hub, weights
 from exgs_viewer.restore.painter import SD_TURBO, Painter, UNet2DConditionModel, fresh_parts
-from exgs_viewer.restore.painting import PainterRestorer
+from exgs_viewer.restore.painting import PainterRestorer, ready
 
 NAME = "sd-turbo"
 UNET_REPOSITORY, TAESD_REPOSITORY = "stabilityai/sd-turbo", "madebyollin/taesd"
@@ -37,10 +37,8 @@ def open() -> PainterRestorer:
     """The first that is there: a fine-tuned painter, then the base parts. Raises WeightsError that says what to do."""
     for folder in networks.folders(NAME):
         if (folder / networks.WEIGHTS).exists():
-            painter = weights.placed(weights.load_painter(folder))
-            return PainterRestorer(painter, NAME, "Restored (GaussPainter sd-turbo)")
-    painter = weights.placed(load_base(*find_base()))
-    return PainterRestorer(painter, NAME, "Base weights, not fine-tuned (sd-turbo + TAESD)")
+            return ready(weights.load_painter(folder), NAME, "Restored (GaussPainter sd-turbo)")
+    return ready(load_base(*find_base()), NAME, "Base weights, not fine-tuned (sd-turbo + TAESD)")
 
 
 def find_base() -> tuple[Path, Path]:

@@ -16,7 +16,7 @@ from exgs_viewer.errors import WeightsError
 from exgs_viewer.restore import RESTORERS, open_restorer
 from exgs_viewer.restore.inpaint import InpaintRestorer
 from exgs_viewer.restore.painter import FILL_AT_FIRST, cored
-from exgs_viewer.restore.painting import OVERLAP, TILE, PainterRestorer, fade, tiles
+from exgs_viewer.restore.painting import OVERLAP, TILES, PainterRestorer, fade, tiles
 from exgs_viewer.restore.painting import frames as as_frames
 from exgs_viewer.restore.weights import CONFIG, WEIGHTS, load_painter, write_painter
 from exgs_viewer.settings import RestoreSettings
@@ -24,6 +24,7 @@ from tests.conftest import drawn
 from tests.restore.test_painter import SMALL, frames, painter, stirred
 
 FULL = RestoreSettings(restorer="lite")
+TILE = TILES[0]
 KEPT = 0.1
 
 
@@ -159,6 +160,40 @@ def test_tiles_meet_without_a_seam():
     image, alpha = torn(40, TILE + 200)
     restored = PainterRestorer(painter(SMALL), "lite", "").restore(drawn(image, alpha), FULL, retention=KEPT)
     assert_close(restored, at_first(image, alpha), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_where_memory_runs_out_smaller_pieces_are_painted_with_a_word(monkeypatch, caplog, error):
+    network, asked = painter(SMALL), []
+    encode = network.encode
+
+    def encode_little(part):
+        asked.append(max(part.color.shape[2:]))
+        if asked[-1] > 300:
+            raise error
+        return encode(part)
+
+    monkeypatch.setattr(network, "encode", encode_little)
+    restorer = PainterRestorer(network, "lite", "Restored (test)")
+    image, alpha = torn(40, 600)
+    restored = restorer.restore(drawn(image, alpha), FULL, retention=KEPT)
+    assert_close(restored, at_first(image, alpha), rtol=0, atol=1e-5)
+    assert restorer.label == "Restored (test), in pieces of 256 pixels for want of memory"
+    assert [record.getMessage() for record in caplog.records][-1].startswith("Memory ran out; 'lite' paints in pieces")
+    before = len(asked)
+    assert restorer.restore(drawn(image, alpha), FULL, retention=KEPT) is not None
+    assert max(asked[before:]) == 256, "it tried the large pieces again"
+
+
+def test_where_the_smallest_pieces_are_too_large_it_is_an_error(monkeypatch):
+    def refuse(part):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    network = painter(SMALL)
+    monkeypatch.setattr(network, "encode", refuse)
+    image, alpha = torn(40, 60)
+    with pytest.raises(torch.OutOfMemoryError):
+        PainterRestorer(network, "lite", "").restore(drawn(image, alpha), FULL, retention=KEPT)
 
 
 def test_weights_come_back_to_half_precision(tmp_path):
