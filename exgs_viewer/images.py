@@ -1,9 +1,12 @@
-"""Tensor <-> picture file. The only home of Pillow."""
+"""Tensor <-> picture file, and tensors -> video. The only home of Pillow and imageio."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,15 @@ WEBP_EFFORT = 75
 
 METADATA_KEY = "exgs_viewer"
 """The PNG text chunk that holds our JSON."""
+
+VIDEO = ".mp4"
+"""How the only kind of video ends: H.264, which everything plays."""
+
+HD_LINES = 720
+"""Lines from which players take a video that does not say for HDTV (BT.709), below for BT.601."""
+
+LUMA = {True: (0.2126, 0.0722), False: (0.299, 0.114)}
+"""Shares of red and blue in the luma of HDTV, and of other video."""
 
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError)
 """What Pillow raises on a file that is no picture or a damaged one."""
@@ -103,6 +115,49 @@ def read_png_metadata(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise SceneError(f"{path}: the camera and settings stored in this picture are damaged.") from error
     return metadata if isinstance(metadata, dict) else None
+
+
+@contextmanager
+def video(path: Path, fps: float) -> Iterator[Callable[[Tensor], None]]:
+    """Write a video, atomically: what is given takes its pictures, [H, W, 3] in [0, 1], one after the other.
+
+    H.264 keeps colours for blocks of 2 x 2 pixels, so a last odd row or column is left out. Leaving with an exception
+    writes nothing. Raises SceneError where the file cannot be written.
+    """
+    import imageio.v3
+
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            with imageio.v3.imopen(file, "w", extension=VIDEO, plugin="pyav", container="mp4") as writer:
+                writer.init_video_stream("libx264", fps=fps, pixel_format="yuv420p")
+                yield lambda picture: _add(writer, picture)
+                if not writer.frames_written:
+                    raise SceneError(f"{path}: a video needs at least one picture.")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise SceneError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _add(writer: Any, picture: Tensor) -> None:
+    height, width = (side - side % 2 for side in picture.shape[:2])
+    writer.write_frame(_as_video(picture[:height, :width].detach().cpu().numpy()), pixel_format="yuv444p")
+
+
+def _as_video(picture: np.ndarray) -> np.ndarray:
+    """[H, W, 3] in [0, 1] -> [3, H, W] uint8 Y'CbCr of the narrow range, 16 to 235 and 16 to 240."""
+    picture = np.nan_to_num(picture).clip(0, 1)
+    red, blue = LUMA[picture.shape[0] >= HD_LINES]
+    luma = picture @ np.array([red, 1 - red - blue, blue], np.float32)
+    parts = [16 + 219 * luma]
+    parts += [128 + 112 * (picture[..., place] - luma) / (1 - share) for place, share in ((2, blue), (0, red))]
+    return np.rint(np.stack(parts)).astype(np.uint8)
 
 
 def _opened(data: bytes, name: str) -> Image.Image:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from exgs_viewer.render import RenderOutput
+from exgs_viewer.restore.steady import SOLID, Shown, Warp, steadied, warp
 from exgs_viewer.scene.camera import Camera, blend, fly
 
 FRAMES = 10
@@ -26,25 +25,6 @@ TURN = math.radians(0.25)
 """How far the camera turns from one picture to the next at most, radians."""
 MOVE = 0.003
 """How far it moves at most, shares of the distance of what it looks at: about two pixels at 960 x 640."""
-SAME_DEPTH = 0.04
-"""Relative difference of depths up to which two pixels are taken to see the same surface."""
-SOLID = 0.5
-"""Coverage from which a pixel has a surface at all."""
-
-
-@dataclass(frozen=True, eq=False)
-class Warp:
-    """Where each pixel of a picture lies in the picture before."""
-
-    grid: Tensor
-    """[1, H, W, 2] in [-1, 1] where inside, as grid_sample takes it."""
-    seen: Tensor
-    """[H, W] bool. Whether both pictures see the same surface there."""
-
-    def applied(self, picture: Tensor) -> Tensor:
-        """[H, W, C] of the picture before, as it would look now."""
-        moved = F.grid_sample(picture.movedim(2, 0)[None], self.grid, mode="bilinear", align_corners=False)
-        return moved[0].movedim(0, 2)
 
 
 def path(cameras: Sequence[Camera], distance: float) -> list[Camera]:
@@ -77,23 +57,12 @@ def warps(outputs: Sequence[RenderOutput], cameras: Sequence[Camera]) -> list[Wa
     return [warp(*now, *before) for before, now in pairwise(zip(outputs, cameras, strict=True))]
 
 
-def warp(now: RenderOutput, camera: Camera, before: RenderOutput, camera_before: Camera) -> Warp:
-    """Where the surfaces in the picture `now` were in the one `before`."""
-    height, width = now.depth.shape
-    size = torch.tensor([width, height], dtype=torch.float64, device=now.depth.device)
-    focal, focal_before = (each.focal((width, height)) for each in (camera, camera_before))
-    rows, columns = torch.meshgrid(*(torch.arange(n, device=size.device) + 0.5 for n in (height, width)), indexing="ij")
-    rays = (torch.stack([columns, rows], 2) - size / 2) / focal  # [H, W, 2]
-    here = torch.cat([rays, torch.ones_like(rays[..., :1])], 2) * now.depth.double()[..., None]
-    move = (camera_before.world_to_camera().double() @ camera.camera_to_world().double()).to(size.device)
-    there = here @ move[:3, :3].T + move[:3, 3]
-    depth = there[..., 2]
-    grid = 2 * focal_before * there[..., :2] / depth.clamp_min(1e-6)[..., None] / size
-    result = Warp(grid[None].float(), torch.ones_like(now.alpha, dtype=torch.bool))
-    seen_before = result.applied(torch.stack([before.depth, before.alpha], 2))
-    same = (seen_before[..., 0] - depth).abs() < SAME_DEPTH * depth
-    solid = (now.alpha > SOLID) & (seen_before[..., 1] > SOLID) & (depth > 0)
-    return Warp(result.grid, same & solid & (grid.abs() < 1 - 1 / size).all(2))
+def steady(pictures: Sequence[Tensor], outputs: Sequence[RenderOutput], cameras: Sequence[Camera]) -> list[Tensor]:
+    """`pictures` made of `outputs` as they are seen with the picture before blended in (restore/steady.py)."""
+    shown: list[Shown] = []
+    for picture, output, camera in zip(pictures, outputs, cameras, strict=True):
+        shown.append(steadied(output, camera, picture, shown[-1] if shown else None))
+    return [each.color for each in shown]
 
 
 def flicker(pictures: Sequence[Tensor], steps: Sequence[Warp]) -> float | None:

@@ -95,7 +95,8 @@ class Measurer:
             psnr, ssim, distance, flip = (_mean(values) for values in zip(*compared, strict=True))
             row = Row(
                 self.case.name, method, restorer, keep, len(done.cloud), done.bytes, uncut / done.bytes,
-                psnr, ssim, distance, flip, done.seconds, steady.get(restorer), steady.get(NO_RESTORER),
+                psnr, ssim, distance, flip, done.seconds,
+                *steady.get(restorer, (None, None)), steady.get(NO_RESTORER, (None,))[0],
             )  # fmt: skip
             self.store.keep(key, row)
 
@@ -122,15 +123,19 @@ class Measurer:
         settings = RenderSettings(sh_degree=sh_degree)
         return pipeline.picture(self.subject.cloud, view.camera, view.size, self.renderer, settings).color
 
-    def _flickers(self, cloud: GaussianCloud, keep: float, restorers: list[str]) -> dict[str, float | None]:
-        """Flicker of a compressed scene as it is and with each restorer."""
+    def _flickers(
+        self, cloud: GaussianCloud, keep: float, restorers: list[str]
+    ) -> dict[str, tuple[float | None, float | None]]:
+        """Flicker of a compressed scene bare and with each restorer: plain, and with the picture before blended in."""
         cameras, steps = self._path()
         size = self.case.views[0].size
         outputs = [pipeline.picture(cloud, camera, size, self.renderer, RenderSettings()) for camera in cameras]
-        return {
-            restorer: flicker.flicker([self._finished(restorer, output, keep) for output in outputs], steps)
-            for restorer in dict.fromkeys((NO_RESTORER, *restorers))
-        }
+        found = {}
+        for restorer in dict.fromkeys((NO_RESTORER, *restorers)):
+            pictures = [self._finished(restorer, output, keep) for output in outputs]
+            blended = flicker.steady(pictures, outputs, cameras)
+            found[restorer] = flicker.flicker(pictures, steps), flicker.flicker(blended, steps)
+        return found
 
     def _path(self) -> tuple[list[Camera], list[flicker.Warp]]:
         """A short path through the scene, the same for all rows, and what the movement alone changes."""

@@ -90,6 +90,8 @@ class Row:
     """What compressing took, from the scored scene to the bytes."""
     flicker: float | None = None
     """In [0, 1], see flicker.py; None where it was not measured."""
+    flicker_steadied: float | None = None
+    """The same with the picture before blended in, as `--steady` does (restore/steady.py)."""
     flicker_before: float | None = None
     """That of the pictures that the restorer was given."""
 

@@ -66,10 +66,11 @@ def label(method: str, restorer: str) -> str:
 
 
 def _against(row: Row) -> str:
-    """How much more a restorer makes a picture flicker."""
+    """How much more a restorer makes a picture flicker, and how much more with the picture before blended in."""
     if row.restorer == NO_RESTORER or not row.flicker_before:
         return ""
-    return f" ({100 * (row.flicker / row.flicker_before - 1):+.0f} %)"
+    plain, steadied = (100 * (value / row.flicker_before - 1) for value in (row.flicker, row.flicker_steadied))
+    return f" ({plain:+.0f} %, steadied {steadied:+.0f} %)"
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
@@ -81,7 +82,7 @@ def means(rows: Sequence[Row]) -> list[Row]:
 
 
 def _mean(group: list[Row]) -> Row:
-    names = ("psnr", "ssim", "lpips", "flip", "seconds", "flicker", "flicker_before")
+    names = ("psnr", "ssim", "lpips", "flip", "seconds", "flicker", "flicker_steadied", "flicker_before")
     values = {name: [getattr(row, name) for row in group] for name in names}
     size = sum(row.bytes for row in group)
     return replace(

@@ -70,8 +70,9 @@ def test_flicker_is_measured_where_it_is_asked_for(plan):
     plan = replace(plan, restorers=("none", "inpaint"), temporal=True)
     plain, filled = evaluate.run(plan)
     assert plain.flicker == plain.flicker_before == filled.flicker_before and 0 < plain.flicker < 0.2
+    assert plain.flicker_steadied < plain.flicker and filled.flicker_steadied < filled.flicker
     text = (plan.folder / "report.md").read_text()
-    assert f"{255 * filled.flicker:.2f} (" in text and "mean levels of 255" in text
+    assert f"{255 * filled.flicker:.2f} (" in text and "steadied" in text and "mean levels of 255" in text
 
 
 def test_scene_filters_are_fitted_to_each_compressed_scene(plan, monkeypatch):
@@ -173,7 +174,7 @@ def test_the_command_prints_one_json_object(plan, capsys):
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert tuple(row) == (
         *("scene", "method", "restorer", "keep", "gaussians", "bytes", "ratio"),
-        *("psnr", "ssim", "lpips", "flip", "seconds", "flicker", "flicker_before"),
+        *("psnr", "ssim", "lpips", "flip", "seconds", "flicker", "flicker_steadied", "flicker_before"),
     )
     assert row["flicker"] is None
     assert row["lpips"] is None and row["gaussians"] == 300
