@@ -13,7 +13,8 @@ import tyro
 from tyro.conf import PositionalMetavarFromFieldName
 
 from exgs_viewer import __version__
-from exgs_viewer.commands.look import Info, Render, View
+from exgs_viewer.commands.draw import Render
+from exgs_viewer.commands.look import Info, View
 from exgs_viewer.commands.make import Compress, Convert
 from exgs_viewer.commands.measure import Bench, Doctor, Evaluate
 from exgs_viewer.commands.shared import DEMO

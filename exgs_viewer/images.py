@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from exgs_viewer.errors import SceneError
-from exgs_viewer.settings import write_atomically
+from exgs_viewer.settings import replacing, write_atomically
 
 MAX_PIXELS = 1 << 26
 """A picture that claims to be larger is not decoded."""
@@ -127,22 +126,17 @@ def video(path: Path, fps: float) -> Iterator[Callable[[Tensor], None]]:
     import imageio.v3
 
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            with imageio.v3.imopen(file, "w", extension=VIDEO, plugin="pyav", container="mp4") as writer:
-                writer.init_video_stream("libx264", fps=fps, pixel_format="yuv420p")
-                yield lambda picture: _add(writer, picture)
-                if not writer.frames_written:
-                    raise SceneError(f"{path}: a video needs at least one picture.")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with (
+            replacing(path) as file,
+            imageio.v3.imopen(file, "w", extension=VIDEO, plugin="pyav", container="mp4") as writer,
+        ):
+            writer.init_video_stream("libx264", fps=fps, pixel_format="yuv420p")
+            yield lambda picture: _add(writer, picture)
+            if not writer.frames_written:
+                raise SceneError(f"{path}: a video needs at least one picture.")
     except OSError as error:
         raise SceneError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _add(writer: Any, picture: Tensor) -> None:

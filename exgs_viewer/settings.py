@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, BinaryIO, Literal, get_args, get_origin, get_type_hints
 
 Report = Callable[[float, str], None]
 """Progress callback: share done in [0, 1] and a few words. It raises errors.Cancelled when the job is unwanted."""
@@ -111,6 +112,8 @@ class RestoreSettings:
     lite a small network, sd-turbo the paper's large one, for weights of your own."""
     strength: Annotated[float, Range(0.0, 1.0)] = 1.0
     """Blend between the compressed picture (0) and the restored one (1)."""
+    steady: bool = False
+    """Blend a part of the picture before into each restored one while the camera moves: on a GPU, and in videos."""
 
 
 @dataclass(frozen=True)
@@ -174,12 +177,19 @@ def write_atomically(path: Path, data: bytes | Iterable[bytes], check: Callable[
     No half-written file is ever seen, not even when a piece raises. `check` is given the temporary file before the
     renaming; what it raises leaves the file that was there untouched.
     """
+    with replacing(path, check) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+@contextmanager
+def replacing(path: Path, check: Callable[[Path], None] | None = None) -> Iterator[BinaryIO]:
+    """A file to write under a temporary name, which becomes `path` once it is whole; see `write_atomically`."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if check:

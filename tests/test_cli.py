@@ -11,6 +11,7 @@ import types
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -333,6 +334,72 @@ def test_a_scene_filter_travels_in_the_file(capsys, tmp_path, scene, cameras, mo
     assert told(capsys, "compress", scene, "-o", small, "--keep", "0.5", "--scene-filter")["scene_filter"] is False
     assert cli.main(["render", str(small), *map(str, view), "-o", str(tmp_path / "a.png"), "--restore", "scene"]) == 2
     assert "small.exgs: it holds no filter of its own" in capsys.readouterr().err
+
+
+def film_of(path) -> np.ndarray:
+    import imageio.v3
+
+    return imageio.v3.imread(path, plugin="pyav")
+
+
+def test_render_flies_through_cameras_into_a_video(capsys, tmp_path, scene, cameras):
+    out = tmp_path / "flight.mp4"
+    film = ["--seconds", 1, "--fps", 12, *SIZE]
+    answer = told(capsys, "render", scene, "--cameras", cameras, "-o", out, *film)
+    assert answer["pictures"] == [str(out)] and answer["frames"] == 12
+    pictures = film_of(out)
+    assert pictures.shape == (12, 64, 96, 3)
+    for index, picture in ((0, pictures[0]), (2, pictures[-1])):
+        still = tmp_path / f"{index}.png"
+        told(capsys, "render", scene, "--cameras", cameras, "--index", index, "-o", still, *SIZE)
+        difference = picture.astype(int) - np.asarray(Image.open(still).convert("RGB")).astype(int)
+        assert np.abs(difference).mean() < 6, "H.264 changes little"
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("way", ["sway", "around"])
+def test_a_video_without_cameras_moves_before_what_the_first_view_sees(capsys, tmp_path, scene, way):
+    out = tmp_path / "flight.mp4"
+    told(capsys, "render", scene, "-o", out, "--way", way, "--seconds", 1, "--fps", 8, *SIZE)
+    pictures = film_of(out).astype(int)
+    assert len(pictures) == 8
+    assert np.abs(pictures[2] - pictures[0]).mean() > 2 and all(picture.max() > 60 for picture in pictures)
+
+
+def test_a_restored_video_may_be_steadied(capsys, tmp_path, scene, cameras):
+    film = ["--cameras", cameras, "--seconds", 0.5, "--fps", 12, *SIZE, "--keep", 0.1, "--restore", "inpaint"]
+    for name, words in (("plain", []), ("steady", ["--steady"]), ("trust", ["--mode", "trust"])):
+        told(capsys, "render", scene, "-o", tmp_path / f"{name}.mp4", *film, *words)
+    plain, steady, trust = (film_of(tmp_path / f"{name}.mp4").astype(int) for name in ("plain", "steady", "trust"))
+    assert np.abs(plain[0] - steady[0]).mean() < 2 < np.abs(plain[0] - trust[0]).mean()
+    assert np.abs(plain[1:] - steady[1:]).mean() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--mode", "depth"], "a video shows color or trust"),
+        (["--index", "0"], "--index draws one camera"),
+        (["--seconds", "0"], "a video has 1 to 36,000 pictures"),
+        (["--seconds", "1e30"], "a video has 1 to 36,000 pictures"),
+        (["--seconds", "nan"], "a video has 1 to 36,000 pictures"),
+        (["--fps", "-3"], "a video has 1 to 36,000 pictures"),
+        (["--size", "1x64"], "at least 2 pixels"),
+    ],
+)
+def test_a_video_that_cannot_be_is_refused_before_the_work(capsys, tmp_path, scene, cameras, words, says):
+    said = mistake(capsys, "render", scene, "--cameras", cameras, "-o", tmp_path / "x.mp4", *SIZE, *words)
+    assert says in said and not list(tmp_path.glob("x*"))
+
+
+def test_a_way_through_cameras_needs_two(capsys, tmp_path, scene, cameras):
+    one = tmp_path / "one.json"
+    one.write_text(json.dumps(json.loads(Path(cameras).read_text())[:1]))
+    out = ["-o", tmp_path / "x.mp4", "--way", "cameras", *SIZE]
+    assert "one.json: a way through cameras needs two at least, this file holds 1" in mistake(
+        capsys, "render", scene, "--cameras", one, *out
+    )
+    assert "name some with --cameras" in mistake(capsys, "render", scene, *out)
 
 
 def test_the_trust_map_is_grey_where_nothing_was_changed_and_says_its_scale(capsys, tmp_path, scene, cameras):

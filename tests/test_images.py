@@ -137,3 +137,57 @@ def test_a_jpeg_shows_the_picture_and_is_made_smaller_on_request():
     whole = images.decode_picture(images.encode_jpeg(picture, 95))
     assert np.abs(whole[..., :3] / 255 - picture.numpy()).mean() < 0.01
     assert images.decode_picture(images.encode_jpeg(picture, 95, longest=30)).shape[:2] == (20, 30)
+
+
+# Videos
+
+
+def waves(count: int, height: int, width: int) -> list[torch.Tensor]:
+    """Smooth pictures in motion."""
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    place = torch.stack([rows / 17 + columns / 29, rows / 23, columns / 19], 2)
+    return [0.5 + 0.4 * torch.sin(place + number / 5) for number in range(count)]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (720, 1280)])
+def test_a_video_shows_its_pictures(tmp_path, size):
+    import imageio.v3
+
+    pictures = waves(7, *size)
+    with images.video(tmp_path / "new" / "x.mp4", 25) as add:
+        for picture in pictures:
+            add(picture)
+    path = tmp_path / "new" / "x.mp4"
+    found = imageio.v3.imread(path, plugin="pyav", format="yuv444p").astype(float)  # [T, 3, H, W], no colours guessed
+    assert found.shape == (7, 3, size[0] // 2 * 2, size[1] // 2 * 2)
+    # BT.709 from 720 lines on, BT.601 below, both narrow.
+    luma = (0.2126, 0.7152, 0.0722) if size[0] >= 720 else (0.299, 0.587, 0.114)
+    for picture, planes in zip(pictures, found, strict=True):
+        red, green, blue = picture[: planes.shape[1], : planes.shape[2]].double().unbind(2)
+        bright = luma[0] * red + luma[1] * green + luma[2] * blue
+        wanted = (
+            16 + 219 * bright,
+            128 + 224 * (blue - bright) / (2 - 2 * luma[2]),
+            128 + 224 * (red - bright) / (2 - 2 * luma[0]),
+        )
+        for plane, expected in zip(planes, wanted, strict=True):
+            assert np.abs(plane - expected.numpy()).mean() < 1.5
+    assert imageio.v3.immeta(path, plugin="pyav")["fps"] == 25
+    assert [each.name for each in path.parent.iterdir()] == ["x.mp4"]
+
+
+def test_a_video_that_breaks_off_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(b"before")
+    with pytest.raises(RuntimeError, match="enough"), images.video(path, 30) as add:
+        add(torch.zeros(32, 32, 3))
+        raise RuntimeError("enough")
+    with pytest.raises(SceneError, match="at least one picture"), images.video(path, 30):
+        pass
+    assert path.read_bytes() == b"before" and [each.name for each in tmp_path.iterdir()] == ["x.mp4"]
+
+
+def test_a_video_that_cannot_be_written_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SceneError, match=r"x.mp4: cannot be written"), images.video(tmp_path / "file" / "x.mp4", 30):
+        pass

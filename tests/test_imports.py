@@ -31,7 +31,7 @@ HOMES = {
     "PIL": ["images"],
     "imageio": ["images"],
     "tyro": ["cli", "commands.*", "flags"],
-    "diffusers": ["restore.painter", "restore.diffusion", "restore.difix"],
+    "diffusers": ["restore.painter", "restore.folded", "restore.diffusion", "restore.difix"],
     "transformers": ["restore.diffusion", "restore.difix"],
     "safetensors": ["networks", "train.*"],
     "huggingface_hub": ["restore.download"],

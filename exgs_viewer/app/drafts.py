@@ -23,16 +23,18 @@ class Drafts:
             known = self.costs.get(timing.side)
             self.costs[timing.side] = pace.learnt(known, timing.pixels, timing.seconds, timing.count)
 
-    def affordable(self, view: ViewState, total: int, ready: bool, turning: bool) -> pace.Draft:
+    def affordable(self, view: ViewState, total: int, ready: bool, turning: bool, live: bool = False) -> pace.Draft:
         """The draft of `total` Gaussians that keeps up with what moves; the full picture where that is quick enough.
 
-        `ready` says whether they are ranked, `turning` whether the camera moves.
+        `ready` says whether they are ranked, `turning` whether the camera moves, `live` whether it is restored as well.
         """
         sides = sides_of(view, ready)
         drawn = {drawn_for(side) for side in sides}
         if not turning:
             drawn.discard("original")  # Only the slider moves; the original's picture is still there.
         counts = {side: total if side == "original" else keep_count(total, view.compression.keep) for side in drawn}
+        if live and "restored" in sides:
+            counts["restored"] = 1  # Its time goes with the pixels alone.
         costs = [self.costs[side].at(count) for side, count in counts.items() if side in self.costs]
         if not costs:
             return pace.FULL

@@ -18,7 +18,7 @@ from exgs_viewer.app.screen import Screen
 from exgs_viewer.app.sizer import JOBS, LEISURE, Sizer
 from exgs_viewer.app.stages import Stages, real_stages
 from exgs_viewer.app.state import Event, Frame, FrameRequest, Ranked, Reduced, Repairs, Saved, ViewState
-from exgs_viewer.app.stillness import MEASURE, SETTLE, Stillness
+from exgs_viewer.app.stillness import MEASURE, REST, SETTLE, Stillness
 from exgs_viewer.app.workers import Broke, Done, JobWorker, Notify, Progressed, nothing
 from exgs_viewer.errors import BackendError
 from exgs_viewer.render import Renderer
@@ -159,10 +159,19 @@ class Engine:
         """Draw `view` at its size in the background and write it as PNG with `meta` inside."""
         if self._opened is None or self._renderer is None or view.camera is None:
             raise BackendError("There is no picture to save yet; open a scene first.")
-        request = self._request(view, FULL)
-        fitted = self._repairer.fitted(request)
-        tools = work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore, fitted))
+        request, tools = self._request(view, FULL), self._tools(view)
         self._order("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
+
+    def film(self, path: Path, view: ViewState, flight: work.Flight) -> None:
+        """Draw `view` from every camera of a flight in the background and write it as a video."""
+        if self._opened is None or self._renderer is None or view.camera is None:
+            raise BackendError("There is no video to make yet; open a scene first.")
+        request, tools = self._request(view, FULL), self._tools(view)
+        self._submit("film", lambda report: work.film(tools, request, view.restore, path, flight, report))
+
+    def _tools(self, view: ViewState) -> work.Tools:
+        fitted = self._repairer.fitted(self._request(view, FULL))
+        return work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore, fitted))
 
     def cancel(self, job: str) -> None:
         """Stop a job; what was there before stays."""
@@ -189,7 +198,7 @@ class Engine:
         if self._opened is None or view.camera is None or self._renderer is None:
             return
         self._notice(view)
-        draft = self._screen.draft(view, len(self.scene.cloud), self.ready)
+        draft = self._screen.draft(view, len(self.scene.cloud), self.ready, self._repairer.live)
         request = self._screen.ask(self._request(view, draft), self.ready)
         self._repairer.follow(request, self._screen.frame, view)
         if self.ready:
@@ -215,7 +224,7 @@ class Engine:
     def _request(self, view: ViewState, draft: Draft) -> FrameRequest:
         reduced = self._reducer.best(view.compression) if self.ready else None
         request = request_for(self._opened.scene.cloud, self._ranked, view, reduced, draft)
-        return self._repairer.applied(request, view.restore)
+        return self._repairer.applied(request, view.restore, moving=self._still.of_camera < REST)
 
     # Ranking and sizes.
 

@@ -28,6 +28,6 @@ def with_suffix(name: str, suffix: str) -> str:
     return name[: len(name) - len(known)] + suffix
 
 
-def picture_path(scene: Scene | None) -> Path:
-    """A name for a picture taken now."""
-    return beside(scene, f"_{datetime.now():%Y%m%d_%H%M%S}.png")
+def picture_path(scene: Scene | None, ending: str = ".png") -> Path:
+    """A name for a picture, or a video, taken now."""
+    return beside(scene, f"_{datetime.now():%Y%m%d_%H%M%S}{ending}")

@@ -26,6 +26,7 @@ from exgs_viewer.app.state import (
 )
 from exgs_viewer.app.workers import synchronise
 from exgs_viewer.render import Renderer, RenderOutput
+from exgs_viewer.restore.steady import Shown, steadied
 from exgs_viewer.scene.camera import Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import CompressionSettings
@@ -114,11 +115,16 @@ class Frames:
         self._cut: tuple[tuple, GaussianCloud] | None = None
         self._heat: dict[Side, tuple[GaussianCloud, GaussianCloud]] = {}
         self._finish: tuple[tuple, Tensor] | None = None
+        self._restored: tuple[tuple, Tensor] | None = None
+        self._before: Shown | None = None
+        self._restoring: float | None = None
+        self._trouble: Exception | None = None
         self._timings: list[Timing] = []
 
     def draw(self, request: FrameRequest) -> tuple[Frame, list[Timing]]:
         """The finished picture, and what drawing its parts took (nothing for parts that were still there)."""
         began, self._timings = time.perf_counter(), []
+        self._restoring = self._trouble = None
         if request.original is not self._original:
             self._forget()
             self._original = request.original
@@ -133,8 +139,10 @@ class Frames:
             outputs=outputs,
             sides=tuple(self._honest(request, side) for side in request.sides),
             psnr=psnr,
-            drawn=len(self._timings),
+            drawn=sum(timing.side != "restored" for timing in self._timings),
             seconds=time.perf_counter() - began,
+            restoring=self._restoring,
+            trouble=self._trouble,
         )
         return frame, self._timings
 
@@ -142,10 +150,12 @@ class Frames:
         """Let go of all pictures, and with them of a scene that is no longer open: none of them comes again."""
         self._pictures.clear()
         self._heat.clear()
-        self._cut = self._finish = None
+        self._cut = self._finish = self._restored = self._before = None
 
     def _honest(self, request: FrameRequest, side: Side) -> Side:
         if side != "restored" or (request.repaired is not None and request.repaired.final):
+            return side
+        if request.repaired is None and request.live is not None and self._trouble is None:
             return side
         return "compressed" if request.repaired is None else "filled"
 
@@ -158,19 +168,56 @@ class Frames:
         drawn, size = drawn_for(side), pane_size(request, side)
         if request.draft.whole or self._key_at_rest(request, side) in self._pictures:
             output = self._picture(request, drawn, size)
-            if side == "restored" and request.repaired is not None:
-                return replace(output, color=self._finished(request, output))
-            return output
+            return self._finished(request, output) if side == "restored" else output
         output = self._picture(request, drawn, request.draft.size(size), request.draft)
+        output = self._finished(request, output) if side == "restored" else output
         return compose.enlarged(output, size) if whole else output
 
-    def _finished(self, request: FrameRequest, output: RenderOutput) -> Tensor:
-        """The restored picture as it is to be seen, or how far it can be trusted; kept while only a divider moves."""
-        key = (request.repaired, output, request.strength, request.fade, request.mode)
+    def _finished(self, request: FrameRequest, output: RenderOutput) -> RenderOutput:
+        """With the restored picture as it is to be seen, or how far it can be trusted, where there is one.
+
+        Kept while only a divider moves.
+        """
+        color = self._color(request, output)
+        if color is None:
+            return output
+        key = (self._restored[0], request.mode)
         if self._finish is None or self._finish[0] != key:
-            color = restored_color(request, output)
             self._finish = (key, compose.trust(output.color, color) if request.mode == "trust" else color)
-        return self._finish[1]
+        return replace(output, color=self._finish[1])
+
+    def _color(self, request: FrameRequest, output: RenderOutput) -> Tensor | None:
+        """[H, W, 3]: what was drawn (`output`), restored; None where that cannot be done yet."""
+        repaired, live = request.repaired, request.live
+        if repaired is None and live is None:
+            return None
+        key = (repaired, live, output, request.strength, request.fade, request.moving)
+        if self._restored is None or self._restored[0] != key:
+            color = self._lively(request, output) if repaired is None else restored_color(request, output)
+            if color is None:
+                return None
+            self._restored = (key, color)
+        return self._restored[1]
+
+    def _lively(self, request: FrameRequest, output: RenderOutput) -> Tensor | None:
+        """Restored on the spot; None where that went wrong, which the frame tells."""
+        live = request.live
+        synchronise()  # So that the clock counts only what follows.
+        began = time.perf_counter()
+        try:
+            color = live.restorer.restore(output, live.settings, retention=request.compression.keep)
+            if live.settings.steady and request.moving:
+                self._before = steadied(output, request.camera, color, self._before)
+                color = self._before.color
+            else:
+                self._before = Shown(output, request.camera, color)
+            synchronise()
+        except Exception as error:  # It may be anything that a network or a driver raises; the picture shall come.
+            self._trouble = error
+            return None
+        self._restoring = time.perf_counter() - began
+        self._timings.append(Timing("restored", output.alpha.numel(), 1, self._restoring))
+        return color if request.strength == 1 else torch.lerp(output.color, color, request.strength)
 
     def _key_at_rest(self, request: FrameRequest, side: Side) -> tuple:
         return picture_key(request, drawn_for(side), pane_size(request, side))
@@ -219,10 +266,11 @@ class Frames:
         original = self._picture(request, "original", size).color
         result: dict[Side, float] = {}
         result["compressed"] = compose.psnr(self._picture(request, "compressed", size).color, original)
-        if request.repaired is not None and request.repaired.final:
+        if request.live is not None or (request.repaired is not None and request.repaired.final):
             place = pane_size(request, "restored")
-            color = restored_color(request, self._picture(request, "compressed", place))
-            result["restored"] = compose.psnr(color, self._picture(request, "original", place).color)
+            color = self._color(request, self._picture(request, "compressed", place))
+            if color is not None:
+                result["restored"] = compose.psnr(color, self._picture(request, "original", place).color)
         return result
 
 

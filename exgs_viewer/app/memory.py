@@ -42,6 +42,11 @@ class Memory:
         stored = self.scenes.get(path, {}).get("bookmarks", {}).get(str(number))
         return camera_from(stored) if stored else None
 
+    def bookmarks(self, path: str) -> list[Camera]:
+        """All cameras stored for a scene, by their numbers."""
+        cameras = (self.bookmark(path, number) for number in range(1, 10))
+        return [camera for camera in cameras if camera is not None]
+
     def with_bookmark(self, path: str, number: int, camera: Camera) -> Memory:
         marks = {**self.scenes.get(path, {}).get("bookmarks", {}), str(number): asdict(camera)}
         return self._with(path, "bookmarks", marks)

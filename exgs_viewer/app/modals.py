@@ -12,6 +12,7 @@ from exgs_viewer.app import words
 from exgs_viewer.app.dialogs import Chooser, open_command, save_command
 from exgs_viewer.app.files import with_suffix
 from exgs_viewer.app.theme import Fonts
+from exgs_viewer.app.travel import Way
 from exgs_viewer.restore.download import BYTES, LICENCE, PARTS, TERMS
 
 FORMAT_WORDS = {
@@ -24,7 +25,15 @@ FORMAT_WORDS = {
 }
 """The formats of scene.WRITERS, and who reads them."""
 SIZES = {"Window": None, "1920 × 1080": (1920, 1080), "3840 × 2160": (3840, 2160)}
+FILM_SIZES = {"Window": None, "1280 × 720": (1280, 720), "1920 × 1080": (1920, 1080)}
 LARGEST = 16384
+WAY_WORDS: dict[Way, str] = {
+    "bookmarks": "Through the bookmarks",
+    "sway": "Swaying",
+    "around": "Once around",
+}
+LENGTH, LONGEST = 8, 600
+"""Seconds of a video: at first, and at most."""
 
 
 class Answers(Protocol):
@@ -35,6 +44,7 @@ class Answers(Protocol):
     def fetch_weights(self) -> None: ...
     def export(self, path: Path) -> None: ...
     def capture(self, path: Path, size: tuple[int, int]) -> None: ...
+    def film(self, path: Path, size: tuple[int, int], way: Way, seconds: float) -> None: ...
 
 
 class Modals:
@@ -98,20 +108,43 @@ class Modals:
     def ask_screenshot(self, path: Path, size: tuple[int, int]) -> None:
         """Ask where the picture shall go, and how large it shall be."""
         field = self._begin("Save the picture", path)
+        wanted = self._size_row(size, SIZES)
+        self._finish("Save", lambda: self._answers.capture(Path(dpg.get_value(field)).expanduser(), wanted()), field)
+
+    def ask_video(self, path: Path, size: tuple[int, int], bookmarks: int) -> None:
+        """Ask where the video shall go, how large and long it shall be, and which way the camera goes."""
+        field, px = self._begin("Save a video", path), self._fonts.px
+        wanted = self._size_row(size, FILM_SIZES)
+        ways = {word: way for way, word in WAY_WORDS.items() if way != "bookmarks" or bookmarks > 1}
+        with dpg.group(horizontal=True, parent=self._window):
+            way = dpg.add_radio_button(list(ways), default_value=next(iter(ways)), horizontal=True)
+        if bookmarks < 2:
+            hint = "Ctrl + 1 … 9 store views; with two of them, a video can fly through them."
+            dpg.add_text(hint, parent=self._window, wrap=px(570))
+        with dpg.group(horizontal=True, parent=self._window):
+            seconds = dpg.add_input_int(width=px(90), step=0, default_value=LENGTH)
+            dpg.add_text("seconds")
+
+        def done() -> None:
+            length = min(max(dpg.get_value(seconds), 1), LONGEST)
+            chosen = ways[dpg.get_value(way)]
+            self._answers.film(Path(dpg.get_value(field)).expanduser(), wanted(), chosen, length)
+
+        self._finish("Save", done, field)
+
+    def _size_row(
+        self, size: tuple[int, int], presets: dict[str, tuple[int, int] | None]
+    ) -> Callable[[], tuple[int, int]]:
+        """Ask for a size, `size` if nothing is changed; what answers the one that stands there in the end."""
         with dpg.group(horizontal=True, parent=self._window):
             width = dpg.add_input_int(width=self._fonts.px(90), step=0, default_value=size[0])
             dpg.add_text("×")
             height = dpg.add_input_int(width=self._fonts.px(90), step=0, default_value=size[1])
             dpg.add_text("pixels")
-            for label, preset in SIZES.items():
+            for label, preset in presets.items():
                 dpg.add_button(label=label, user_data=preset or size, callback=lambda sender, data, chosen: (
                     dpg.set_value(width, chosen[0]), dpg.set_value(height, chosen[1])))  # fmt: skip
-
-        def done() -> None:
-            wanted = (min(max(dpg.get_value(side), 16), LARGEST) for side in (width, height))
-            self._answers.capture(Path(dpg.get_value(field)).expanduser(), tuple(wanted))
-
-        self._finish("Save", done, field)
+        return lambda: tuple(min(max(dpg.get_value(side), 16), LARGEST) for side in (width, height))
 
     def ask_weights(self) -> None:
         """Show what would be fetched under which licence; nothing is, unless the user agrees."""

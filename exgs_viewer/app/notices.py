@@ -12,7 +12,7 @@ TOAST = 1.8
 """Seconds a message stands over the picture."""
 LINGER = 0.1
 """Seconds after which it has certainly left the screen."""
-SHOWN = ("open", "renderer", "save", "download", "capture", "score", "rank", "tree", "polish", "tune")
+SHOWN = ("open", "renderer", "save", "download", "capture", "film", "score", "rank", "tree", "polish", "tune")
 """Jobs whose progress is shown, the one that matters most first."""
 
 

@@ -57,6 +57,7 @@ class Actions(Protocol):
     def ask_save(self) -> None: ...
     def ask_export(self) -> None: ...
     def ask_screenshot(self) -> None: ...
+    def ask_video(self) -> None: ...
     def ask_weights(self) -> None: ...
     def score(self) -> None: ...
     def cancel(self, job: str) -> None: ...
@@ -150,8 +151,11 @@ class Panels:
             explain(self._save, "Write the compressed scene and read it back (Ctrl+S).")
             self._export = dpg.add_button(label="Export…", width=px(84), callback=lambda: self._do.ask_export())
             explain(self._export, "Write the compressed scene as .ply, .spz, .sog … for other viewers (Ctrl+X).")
-            shot = dpg.add_button(label="Screenshot…", width=-1, callback=lambda: self._do.ask_screenshot())
+        with dpg.group(horizontal=True):
+            shot = dpg.add_button(label="Screenshot…", width=px(112), callback=lambda: self._do.ask_screenshot())
             explain(shot, "Save the picture at any size, with camera and settings inside (F12 saves it at once).")
+            film = dpg.add_button(label="Video…", width=px(84), callback=lambda: self._do.ask_video())
+            explain(film, "Save a flight as a video: through your bookmarks, around the middle, or swaying before it.")
         self._score = dpg.add_button(label="Score the scene", width=-1, show=False, callback=lambda: self._do.score())
 
     def _compression_section(self) -> None:
@@ -204,6 +208,10 @@ class Panels:
             )
             with knob_table(self._fonts):
                 self._add(RestoreSettings, "strength", lambda value: self._do.set_restore(strength=value))
+            self._steady = dpg.add_checkbox(
+                label="Steadier while moving", callback=lambda sender, on: self._do.set_restore(steady=on)
+            )
+            explain(self._steady, sentence_of(RestoreSettings, "steady"))
             self._restorer = self._small("", wrap=self._fonts.px(WIDTH - 36))
             self._weights = dpg.add_button(label="Get the weights…", callback=lambda: self._do.ask_weights())
             explain(self._weights, "Shows the licence, and fetches them from Hugging Face once you agree.")
@@ -325,6 +333,7 @@ class Panels:
         self._knobs["gain"].show(view.gain)
         dpg.set_value(self._quality, state.quality)
         dpg.set_value(self._restoring, view.restoring)
+        dpg.set_value(self._steady, view.restore.steady)
         dpg.configure_item(self._restore_group, show=view.restoring)
         self._preset.show(view.restore.restorer)
         wanted = state.repairs.preset == FETCHED and bool(state.repairs.trouble)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
 from exgs_viewer.app import work
+from exgs_viewer.app.frames import pane_size
 from exgs_viewer.app.stages import Stages
-from exgs_viewer.app.state import Frame, FrameRequest, Repaired, Repairs, ViewState
+from exgs_viewer.app.state import Frame, FrameRequest, Live, Repaired, Repairs, ViewState
 from exgs_viewer.app.workers import LatestWorker, Notify, synchronise
 from exgs_viewer.restore import Restorer
 from exgs_viewer.restore.scene_filter import SceneFilter, SceneRestorer
@@ -22,6 +24,12 @@ FILL = "inpaint"
 """The restorer that stands in while another one works."""
 LONG = 0.15
 """Seconds from which a restorer is stood in for; a quicker one is not waited for."""
+QUICK = 0.02
+"""Seconds up to which a restorer keeps up with the drawing, and ..."""
+LINGER = 1.5
+"""... how many times as long it may take before that ends: it shall not come and go."""
+LIVE_ON = ("cuda",)
+"""Where pictures are restored while they move. On the CPU drawing and restoring would take turns, at half the rate."""
 
 
 class Repairer:
@@ -36,6 +44,10 @@ class Repairer:
         self._restorer: Restorer | None = None
         self._fill: Restorer | None = None
         self._seconds: dict[str, float] = {}
+        self._paces: dict[str, tuple[float, str]] = {}
+        """Of each restorer: seconds a pixel, and the kind of device its pictures were on."""
+        self._unlively: set[str] = set()
+        self._live: tuple[tuple, Live] | None = None
         self._arrived: deque[Repaired] = deque()
         self._worker = LatestWorker[work.RestoreRequest, Repaired | None]("restore", self._repair, notify)
         self.forget()
@@ -76,20 +88,59 @@ class Repairer:
             return request.reduced.fitted
         return self._stored if request.compression.keep == 1 else None
 
-    def applied(self, request: FrameRequest, settings: RestoreSettings) -> FrameRequest:
-        """`request` with the restored picture in it, where that is there."""
+    @property
+    def live(self) -> bool:
+        """Whether pictures are restored as they are drawn."""
+        return self._live is not None
+
+    def applied(self, request: FrameRequest, settings: RestoreSettings, moving: bool = False) -> FrameRequest:
+        """`request` with the restored picture in it, where that is there, or with what restores it on the spot."""
         repaired, self._fade = self._repaired, 1.0
-        if repaired is None or "restored" not in request.sides or not request.draft.whole:
+        if "restored" not in request.sides:
             return request
-        if repaired.key != work.repair_key(request, settings, self.fitted(request)):
-            return request
+        fits = request.draft.whole and repaired is not None
+        if not fits or repaired.key != work.repair_key(request, settings, self.fitted(request)):
+            live = self._lively(request, settings)
+            moving = moving and live is not None and settings.steady
+            return request if live is None else replace(request, live=live, strength=settings.strength, moving=moving)
         self._fade = min(1.0, round(FADE_STEPS * (self._clock() - self._since) / FADE) / FADE_STEPS)
         return replace(request, repaired=repaired, strength=settings.strength, fade=self._fade)
 
+    def _lively(self, request: FrameRequest, settings: RestoreSettings) -> Live | None:
+        """The restorer itself, where it is known to keep up with the drawing of such a picture."""
+        name, opened = settings.restorer, self._restorer
+        seconds, device = self._paces.get(name, (math.inf, ""))
+        width, height = pane_size(request, "restored")
+        limit = QUICK if self._live is None else LINGER * QUICK
+        if name == SceneRestorer.name:
+            key = (name, settings.steady, self.fitted(request))
+        else:
+            key = (name, settings.steady, opened if opened is not None and opened.name == name else None)
+        lively = device in LIVE_ON and name not in self._unlively and key[2] is not None
+        if not lively or seconds * width * height > limit:
+            self._live = None
+        elif self._live is None or self._live[0] != key:
+            restorer = SceneRestorer(key[2]) if name == SceneRestorer.name else opened
+            self._live = (key, Live(restorer, replace(settings, strength=1.0)))
+        return self._live and self._live[1]
+
+    def _heed(self, frame: Frame) -> None:
+        """Learn from a picture that was restored on the spot."""
+        name = frame.request.live.settings.restorer
+        if frame.trouble is not None:
+            self._unlively.add(name)  # At rest it is tried again, and told where it still cannot work.
+        elif frame.restoring is not None:
+            self._seconds[name] = frame.restoring
+            output = frame.outputs["restored"]
+            if frame.request.draft.whole:
+                self._paces[name] = (frame.restoring / output.alpha.numel(), output.color.device.type)
+
     def follow(self, request: FrameRequest, frame: Frame | None, view: ViewState) -> None:
         """Restore what is on the screen (`frame`) where that is the wanted picture; stop what nobody waits for."""
+        if frame is not None and frame.request.live is not None:
+            self._heed(frame)
         wanted = None
-        if "restored" in request.sides and request.draft.whole and not view.held:
+        if "restored" in request.sides and request.draft.whole and not view.held and request.live is None:
             wanted = work.repair_key(request, view.restore, self.fitted(request))
         if wanted != self._asked and self._asked is not None:
             self._worker.drop()
@@ -102,7 +153,7 @@ class Repairer:
         fitted = self.fitted(frame.request)
         if "restored" not in frame.outputs or work.repair_key(frame.request, view.restore, fitted) != wanted:
             return
-        if not frame.request.draft.whole or frame.request.repaired is not None:
+        if not frame.request.draft.whole or frame.request.repaired is not None or frame.request.live is not None:
             return
         self._asked, self._failed = wanted, None
         output, kept = frame.outputs["restored"], frame.request.compression.keep
@@ -127,7 +178,9 @@ class Repairer:
                 self._failed = (outcome.request.settings, str(error))
                 errors.append(error)
             elif outcome.result is not None:
-                self._seconds[outcome.request.settings.restorer] = outcome.result.seconds
+                name, output = outcome.request.settings.restorer, outcome.request.output
+                self._seconds[name] = outcome.result.seconds
+                self._paces[name] = (outcome.result.seconds / output.alpha.numel(), output.color.device.type)
                 self._take(outcome.result)
             elif outcome.request.key == self._asked:
                 self._asked = None  # Given up on; if the view is the wanted one again, ask again.

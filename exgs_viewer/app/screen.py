@@ -60,11 +60,14 @@ class Screen:
         """Whether the picture that was asked for last is one that is measured."""
         return self._requested is not None and self._requested.measure
 
-    def draft(self, view: ViewState, total: int, ready: bool) -> Draft:
-        """How much of a scene of `total` Gaussians, ranked where it is `ready`, is to be drawn now."""
+    def draft(self, view: ViewState, total: int, ready: bool, live: bool = False) -> Draft:
+        """How much of a scene of `total` Gaussians, ranked where it is `ready`, is to be drawn now.
+
+        `live` says whether it is restored as well.
+        """
         if self._still.of_picture >= REST:
             return FULL
-        return self.drafts.affordable(view, total, ready, turning=self._still.of_camera < REST)
+        return self.drafts.affordable(view, total, ready, turning=self._still.of_camera < REST, live=live)
 
     def ask(self, request: FrameRequest, ready: bool) -> FrameRequest:
         """Have `request` drawn where another picture is on its way; measured, too, if nothing has happened for long."""

@@ -23,10 +23,15 @@ from exgs_viewer.app.sizes import Coding, coding_of
 from exgs_viewer.app.snapshot import Snapshot, snapshot_meta
 from exgs_viewer.app.state import THIRDS, Frame, ViewState
 from exgs_viewer.app.stillness import SETTLE
-from exgs_viewer.app.travel import Travel
+from exgs_viewer.app.travel import Travel, Way, flight
+from exgs_viewer.app.work import Flight
 from exgs_viewer.errors import ExgsError
+from exgs_viewer.images import VIDEO
+from exgs_viewer.scene.camera import Camera
 from exgs_viewer.settings import Settings, with_preset
 
+FPS = 30.0
+"""Pictures per second of a video."""
 STORE_AFTER = 1.0
 """Seconds after a change of the settings until they are remembered."""
 
@@ -38,6 +43,7 @@ class Asker(Protocol):
     def ask_save(self, path: Path) -> None: ...
     def ask_export(self, path: Path) -> None: ...
     def ask_screenshot(self, path: Path, size: tuple[int, int]) -> None: ...
+    def ask_video(self, path: Path, size: tuple[int, int], bookmarks: int) -> None: ...
     def ask_weights(self) -> None: ...
 
 
@@ -302,6 +308,26 @@ class Session:
         scene = self.engine.scene
         meta = snapshot_meta(view, key_of(scene.path) if scene else "", self.nav.up if self.nav else (0, -1, 0))
         self.notices.attempt(lambda: self.engine.capture(path, view, meta))
+
+    def ask_video(self) -> None:
+        if self.engine.scene is None or self.nav is None:
+            self.notices.fail(ExgsError("There is no video to make yet; open a scene first."))
+            return
+        path = files.picture_path(self.engine.scene, VIDEO)
+        self.asker.ask_video(path, self.view.size, len(self._bookmarks()))
+
+    def film(self, path: Path, size: tuple[int, int], way: Way, seconds: float) -> None:
+        """Save a video of what is shown: of so many seconds, on one of the ways that a camera may go."""
+        path, view = files.ended(path, VIDEO), replace(self.view, size=size)
+
+        def order() -> None:
+            cameras = flight(self.nav, way, self._bookmarks(), round(seconds * FPS))
+            self.engine.film(path, view, Flight(cameras, FPS))
+
+        self.notices.attempt(order)
+
+    def _bookmarks(self) -> list[Camera]:
+        return self.diary.memory.bookmarks(key_of(self.engine.scene.path))
 
     def ask_weights(self) -> None:
         self.asker.ask_weights()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,6 +87,8 @@ class Stages:
     """Write a scene in the format of the path's suffix."""
     write_png: Callable[[Path, Tensor, dict[str, Any]], None]
     """Write [H, W, 3] in [0, 1] with metadata that says what it shows."""
+    video: Callable[[Path, float], AbstractContextManager[Callable[[Tensor], None]]]
+    """Write a video of so many pictures a second; takes its pictures one by one."""
 
 
 def real_stages() -> Stages:
@@ -94,7 +97,7 @@ def real_stages() -> Stages:
     from exgs_viewer.compress.codec import anchor_counts, anchored, cached_size, size_model, unfinished
     from exgs_viewer.compress.scores import score
     from exgs_viewer.compress.select import best_first, nested_order
-    from exgs_viewer.images import write_png
+    from exgs_viewer.images import video, write_png
     from exgs_viewer.restore.download import fetch
     from exgs_viewer.scene import exgs
     from exgs_viewer.scene.views import extent, first_view, guess_up
@@ -130,4 +133,5 @@ def real_stages() -> Stages:
         write=lambda path, cloud, meta, settings, report: exgs.write(path, cloud, meta, report, settings),
         export=save_scene,
         write_png=write_png,
+        video=video,
     )

@@ -12,6 +12,7 @@ from exgs_viewer.app.pace import FULL, Draft
 from exgs_viewer.compress.select import BestFirst
 from exgs_viewer.pipeline import Stage, cut
 from exgs_viewer.render import RenderOutput
+from exgs_viewer.restore import Restorer
 from exgs_viewer.restore.scene_filter import SceneFilter
 from exgs_viewer.scene import Scene
 from exgs_viewer.scene.camera import Camera, Size, Vector
@@ -159,6 +160,15 @@ class Repaired:
     """False for the fill that stands in while the restorer works."""
 
 
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A restorer that keeps up with the drawing, so that pictures are restored as they are drawn."""
+
+    restorer: Restorer
+    settings: RestoreSettings
+    """At full strength."""
+
+
 @dataclass(frozen=True)
 class Repairs:
     """What there is to say about restoring."""
@@ -198,6 +208,10 @@ class FrameRequest:
     """Also draw what is needed to compare every shown side with the original."""
     repaired: Repaired | None = None
     """The restored picture, once there is one for this view."""
+    live: Live | None = None
+    """What restores this picture right after it has been drawn; `repaired` has precedence."""
+    moving: bool = False
+    """Whether `live` may lean on the picture before: only while the camera moves."""
     strength: float = 1.0
     """How much of it is shown, in [0, 1]."""
     fade: float = 1.0
@@ -221,6 +235,10 @@ class Frame:
     """Pictures that had to be drawn for it; the others were still there."""
     seconds: float
     """Time to draw them."""
+    restoring: float | None = None
+    """Time that the request's `live` took, where it had to work."""
+    trouble: Exception | None = None
+    """Why it could not: the picture is not restored then."""
 
 
 @dataclass(frozen=True, eq=False)

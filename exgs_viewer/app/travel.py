@@ -5,17 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from exgs_viewer.app import navigation as nav_
 from exgs_viewer.app import words
 from exgs_viewer.app.frames import surface_at
 from exgs_viewer.app.navigation import Navigator
 from exgs_viewer.app.state import Frame
+from exgs_viewer.errors import ExgsError
 from exgs_viewer.scene.camera import Camera, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
+from exgs_viewer.scene.flight import around, sway, through
 from exgs_viewer.scene.views import bounds
 
 LEAN = math.radians(3)
+Way = Literal["bookmarks", "sway", "around"]
+"""How the camera of a video goes: through the bookmarks, before what lies in the middle, or once around it."""
+
+
+def flight(nav: Navigator, way: Way, bookmarks: Sequence[Camera], count: int) -> list[Camera]:
+    """The cameras of a video of `count` pictures. Raises ExgsError where there is nothing to go through."""
+    if way == "bookmarks":
+        if len(bookmarks) < 2:
+            raise ExgsError("A flight through bookmarks needs two; Ctrl + 1 … 9 store the view.")
+        return through(bookmarks, count)
+    return (sway if way == "sway" else around)(nav.camera, nav.focus, nav.up, count)
 
 
 class Travel:

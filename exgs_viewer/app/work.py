@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_key
 from exgs_viewer.app.stages import SizeModel, Stages
-from exgs_viewer.app.state import FrameRequest, Ranked, Reduced, Repaired, Saved
+from exgs_viewer.app.state import FrameRequest, Live, Ranked, Reduced, Saved
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.errors import BackendError, ExgsError
 from exgs_viewer.pipeline import Prepared, settled
@@ -239,19 +241,48 @@ def capture(
 ) -> Saved:
     """Draw a picture of any size, restoration included, and write it with what it shows."""
     report(0.1, f"Drawing {request.size[0]} x {request.size[1]} pixels")
-    frames = Frames(tools.renderer)
-    frame, _ = frames.draw(replace(request, repaired=None))
-    if "restored" in request.sides:
-        report(0.6, "Restoring")
-        kept = request.compression.keep
-        full = replace(settings, strength=1.0)
-        picture = tools.restorer().restore(frame.outputs["restored"], full, retention=kept)
-        repaired = Repaired(repair_key(request, settings), picture, 0.0)
-        request = replace(request, repaired=repaired, strength=settings.strength, fade=1.0)
-        frame, _ = frames.draw(request)
+    picture = _photographed(tools, Frames(tools.renderer), with_restorer(tools, request, settings))
     report(0.9, f"Writing {path.name}")
-    tools.stages.write_png(path, compose_layout(request, frame.outputs), meta)
+    tools.stages.write_png(path, picture, meta)
     return Saved(path, path.stat().st_size)
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A video to be made."""
+
+    cameras: Sequence[Camera]
+    """One for each picture."""
+    fps: float
+
+
+def film(
+    tools: Tools, request: FrameRequest, settings: RestoreSettings, path: Path, flight: Flight, report: Report
+) -> Saved:
+    """Draw the picture of `request` from every camera of a flight, restoration included, into a video."""
+    report(0.0, "Making the video")
+    request, frames = with_restorer(tools, request, settings), Frames(tools.renderer)
+    with tools.stages.video(path, flight.fps) as add:
+        for number, camera in enumerate(flight.cameras):
+            report(number / len(flight.cameras), f"Making the video, picture {number + 1} of {len(flight.cameras)}")
+            add(_photographed(tools, frames, replace(request, camera=camera, moving=settings.steady)))
+    return Saved(path, path.stat().st_size)
+
+
+def with_restorer(tools: Tools, request: FrameRequest, settings: RestoreSettings) -> FrameRequest:
+    """`request` so that its picture is restored as soon as it is drawn, however long that takes."""
+    live = None
+    if "restored" in request.sides:
+        live = Live(tools.restorer(), replace(settings, strength=1.0))
+    return replace(request, repaired=None, live=live, moving=False, strength=settings.strength, fade=1.0)
+
+
+def _photographed(tools: Tools, frames: Frames, request: FrameRequest) -> Tensor:
+    """[H, W, 3]: the layout as it is to be written. Raises what keeps its picture from being restored."""
+    frame, _ = frames.draw(request)
+    if frame.trouble is not None:
+        raise frame.trouble
+    return compose_layout(request, frame.outputs)
 
 
 def in_words(error: Exception) -> Exception:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from exgs_viewer.scene.camera import Camera, Vector, orbit
 
@@ -49,6 +50,17 @@ def sway(camera: Camera, focus: Vector, up: Vector, count: int) -> list[Camera]:
 def focus_of(camera: Camera, depth: float) -> Vector:
     """The point `depth` world units in front of a camera."""
     return tuple(place + depth * axis for place, axis in zip(camera.position, camera.forward, strict=True))
+
+
+def depth_ahead(depth: Tensor) -> float:
+    """How far what lies in the middle of a picture is: the median of `depth` [H, W] there, 1 where nothing is."""
+    height, width = depth.shape
+    for share in (8, 4, 2):
+        middle = depth[(height - height // share) // 2 :, (width - width // share) // 2 :]
+        middle = middle[: max(1, height // share), : max(1, width // share)]
+        if (middle > 0).any():
+            return float(middle[middle > 0].median())
+    return float(depth[depth > 0].median()) if (depth > 0).any() else 1.0
 
 
 def _knots(values: NDArray) -> NDArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import pytest
@@ -231,6 +232,13 @@ def stand():
         saved.append((path, picture, meta))
         path.write_bytes(b"png")
 
+    @contextmanager
+    def video(path, fps):
+        pictures = []
+        yield pictures.append
+        saved.append((path, pictures, fps))
+        path.write_bytes(b"mp4")
+
     stages = Stages(
         open_renderer=lambda name, report: renderer,
         open_restorer=lambda name: restorer if name == "inpaint" else painter,
@@ -260,6 +268,7 @@ def stand():
         write=write,
         export=save_scene,
         write_png=write_png,
+        video=video,
     )
     engine = Engine("auto", stages, notify=woken.set, clock=clock)
     yield Stand(engine, renderer, restorer, painter, clock, woken, saved)

@@ -13,6 +13,7 @@ from exgs_viewer.app import work
 from exgs_viewer.app.pace import FULL, Cost
 from exgs_viewer.app.state import (
     Failed,
+    Finished,
     FrameReady,
     FrameRestored,
     RendererReady,
@@ -21,7 +22,9 @@ from exgs_viewer.app.state import (
     Scored,
     SizeKnown,
 )
-from exgs_viewer.errors import BackendError, Cancelled
+from exgs_viewer.app.work import Flight
+from exgs_viewer.errors import BackendError, Cancelled, WeightsError
+from exgs_viewer.restore.steady import KEPT
 from exgs_viewer.scene.camera import fly
 from exgs_viewer.settings import CompressionSettings, quiet
 
@@ -319,6 +322,49 @@ def test_a_capture_has_its_own_size_and_is_restored(stand, view, tmp_path):
     _, picture, meta = stand.saved[0]
     assert picture.shape == (200, 300, 3) and meta == {"a": 1}
     assert picture[0, 0].tolist() == pytest.approx([0.25, 0.1, 1.0])
+
+
+def test_a_film_shows_the_layout_from_every_camera_restored(stand, view, tmp_path):
+    opened(stand)
+    wide = replace(view, size=(300, 200), restoring=True, restore=replace(view.restore, strength=0.5))
+    cameras = [fly(view.camera, 0.1 * number, 0, 0) for number in range(4)]
+    stand.engine.film(tmp_path / "x.mp4", wide, Flight(cameras, 30.0))
+    events = stand.until(Saved)
+    ((path, pictures, fps),) = stand.saved
+    assert of(events, Saved) == [Saved(tmp_path / "x.mp4", 3)] and (path, fps) == (tmp_path / "x.mp4", 30.0)
+    assert [picture.shape for picture in pictures] == [(200, 300, 3)] * 4
+    reds = [float(picture[0, 0, 0]) for picture in pictures]
+    assert reds == pytest.approx([camera.position[0] for camera in cameras])
+    assert all(float(picture[0, 0, 2]) == pytest.approx(0.5) for picture in pictures)
+
+
+def test_a_film_that_is_cancelled_or_fails_leaves_nothing(stand, view, tmp_path):
+    opened(stand)
+    stand.restorer.gate = threading.Event()
+    flight = Flight([view.camera] * 3, 30.0)
+    stand.engine.film(tmp_path / "x.mp4", replace(view, restoring=True), flight)
+    assert stand.restorer.entered.wait(20)
+    stand.engine.cancel("film")
+    stand.restorer.gate.set()
+    stand.until(Finished)
+    assert not stand.saved and not list(tmp_path.iterdir())
+    stand.restorer.error = WeightsError("no weights here")
+    stand.engine.film(tmp_path / "x.mp4", replace(view, restoring=True), flight)
+    (failed,) = of(stand.until(Failed), Failed)
+    assert (failed.job, str(failed.error)) == ("film", "no weights here") and not stand.saved
+
+
+def test_a_steady_film_leans_on_the_picture_before(stand, view, tmp_path):
+    opened(stand)
+    restoring = replace(view, restoring=True, restore=replace(view.restore, steady=True))
+    blues = iter([1.0, 0.0])
+    stand.restorer.restore = lambda output, settings, stale=None, retention=None: torch.full_like(
+        output.color, next(blues)
+    )
+    stand.engine.film(tmp_path / "x.mp4", restoring, Flight([view.camera, fly(view.camera, 0.01, 0, 0)], 30.0))
+    stand.until(Saved)
+    _, (first, second), _ = stand.saved[0]
+    assert float(first[100, 100, 2]) == 1.0 and float(second[100, 100, 2]) == pytest.approx(KEPT)
 
 
 def test_another_voxel_size_ranks_again(stand, view):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from itertools import chain, repeat
 
 import pytest
 import torch
 
+from exgs_viewer.app import repairer
+from exgs_viewer.app.drafts import Drafts
+from exgs_viewer.app.frames import Timing
+from exgs_viewer.app.pace import FULL
 from exgs_viewer.app.repairer import FADE
 from exgs_viewer.app.state import Failed, Fetched, Finished, FrameReady, FrameRestored, Progress, Saved, SizeKnown
 from exgs_viewer.errors import WeightsError
@@ -257,3 +262,102 @@ def test_a_picture_is_saved_with_the_filter_that_is_there(stand, resting, tmp_pa
     stand.engine.capture(tmp_path / "after.png", wanted, {})
     stand.until(Saved)
     assert float(before[..., 2].max()) == 0 and float(stand.saved[-1][1][..., 2].min()) == 0.25
+
+
+# In flight, as on a GPU: there pictures are restored as they are drawn.
+
+QUICK = 10.0
+"""Seconds, so that a busy machine changes nothing."""
+
+
+@pytest.fixture
+def flying(stand, resting, monkeypatch):
+    """The same view restored once, where that was quick enough to go on with while the camera moves."""
+    monkeypatch.setattr(repairer, "LIVE_ON", ("cpu",))
+    monkeypatch.setattr(repairer, "QUICK", QUICK)
+    stand.rest(resting)
+    pixels = resting.size[0] * resting.size[1]
+    stand.engine._repairer._paces["lite"] = (0.5 * QUICK / pixels, "cpu")
+    stand.painter.given.clear()
+    return resting
+
+
+def moved(view, number):
+    return replace(view, held=True, camera=fly(view.camera, 0.1 * number, 0, 0))
+
+
+def test_a_quick_restorer_restores_every_picture_in_flight(stand, flying):
+    for number in range(1, 4):
+        frame = turn(stand, moved(flying, number), 0.01)
+        assert frame.request.camera == moved(flying, number).camera
+        assert frame.sides == ("restored",) and blue_of(frame) == 0.5
+    assert len(stand.painter.given) == 3 and not stand.engine.fading
+
+
+def test_at_rest_what_was_restored_in_flight_is_final(stand, flying):
+    stand.rest(replace(moved(flying, 1), held=False))
+    frame = stand.engine.frame
+    assert frame.sides == ("restored",) and "restored" in frame.psnr and stand.engine.settled
+    assert len(stand.painter.given) == 1, "it was restored again"
+    assert stand.engine.repairs.seconds == frame.restoring or stand.engine.repairs.seconds < 0.01
+
+
+def test_strength_and_divider_need_no_restorer_in_flight(stand, flying):
+    wiped = replace(moved(flying, 1), layout="wipe", beside="compressed")
+    turn(stand, wiped, 0.01)
+    turn(stand, replace(wiped, wipe=0.2), 0.01)
+    assert len(stand.painter.given) == 1
+    shown = turn(stand, replace(moved(flying, 1), restore=replace(flying.restore, strength=0.5)), 0.01)
+    assert blue_of(shown) == 0.25
+
+
+def test_a_slow_restorer_waits_for_rest(stand, flying):
+    pixels = flying.size[0] * flying.size[1]
+    stand.engine._repairer._paces["lite"] = (2 * QUICK / pixels, "cpu")
+    assert turn(stand, moved(flying, 1), 0.01).sides == ("compressed",) and not stand.painter.given
+
+
+def test_it_does_not_come_and_go_where_it_is_just_quick_enough(stand, flying):
+    turn(stand, moved(flying, 1), 0.01)
+    pixels = flying.size[0] * flying.size[1]
+    stand.engine._repairer._paces["lite"] = (1.2 * QUICK / pixels, "cpu")
+    stand.engine._repairer._heed = lambda frame: None
+    assert turn(stand, moved(flying, 2), 0.01).sides == ("restored",)
+    stand.engine._repairer._paces["lite"] = (2 * QUICK / pixels, "cpu")
+    assert turn(stand, moved(flying, 3), 0.01).sides == ("compressed",)
+
+
+def test_what_goes_wrong_in_flight_is_told_at_rest_and_not_tried_again(stand, flying):
+    stand.painter.error = WeightsError("no memory")
+    frame = turn(stand, moved(flying, 1), 0.01)
+    assert frame.sides == ("compressed",) and blue_of(frame) == 0
+    asked = len(stand.painter.given)
+    assert turn(stand, moved(flying, 2), 0.01).sides == ("compressed",)
+    assert turn(stand, moved(flying, 3), 0.01).sides == ("compressed",)
+    assert len(stand.painter.given) <= asked + 1
+    events = stand.rest(replace(moved(flying, 3), held=False))
+    assert [str(event.error) for event in events if isinstance(event, Failed)] == ["no memory"]
+
+
+def test_in_flight_a_part_of_the_picture_before_is_blended_in_and_gone_at_rest(stand, flying):
+    steady = replace(flying, restore=replace(flying.restore, steady=True))
+    blues = chain([0.0], repeat(1.0))
+    stand.painter.restore = lambda output, settings, stale=None, retention=None: torch.full_like(
+        output.color, next(blues)
+    )
+    turn(stand, moved(steady, 1), 0.01)
+    middle = (stand.engine.frame.pixels.shape[0] // 2, stand.engine.frame.pixels.shape[1] // 2, 2)
+    turn(stand, moved(steady, 1.01), 0.01)
+    assert float(stand.engine.frame.pixels[middle]) == pytest.approx(0.7, abs=0.01)
+    stand.rest(moved(steady, 1.01))
+    assert float(stand.engine.frame.pixels[middle]) == 1.0
+
+
+def test_the_time_of_restoring_counts_where_it_is_decided_how_much_is_drawn(view):
+    restoring = replace(view, restoring=True, size=(960, 540))
+    drafts = Drafts()
+    drafts.learn([Timing("compressed", 960 * 540, 100_000, 0.02)])
+    assert drafts.affordable(restoring, 1_000_000, True, turning=True, live=True) == FULL
+    drafts.learn([Timing("restored", 960 * 540, 1, 0.03)])
+    assert drafts.affordable(restoring, 1_000_000, True, turning=True, live=False) == FULL
+    assert drafts.affordable(restoring, 1_000_000, True, turning=True, live=True).scale < 1
