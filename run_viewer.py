@@ -77,7 +77,7 @@ def set_up(wanted):
     if is_ready(wanted):  # Another start was faster.
         return
     driver = has_nvidia_driver()
-    say(f"Setting up {VENV}: Python packages, about {'3 GB' if driver else '300 MB'} to download, only this once.")
+    say(f"Setting up {VENV}: Python packages, about {'3 GB' if driver else '340 MB'} to download, only this once.")
     if platform.system() == "Linux" and missing_libraries():
         install_packages(missing_libraries(), "The window", needed=False)
     make_venv()
@@ -146,7 +146,7 @@ def torch_options(system, driver, plan):
         names = plan(options)
         if names is not None and not any(name.startswith("nvidia-") for name in names):
             return options
-    say("pip finds no PyTorch without CUDA here and fetches the one with it: about 3 GB instead of 300 MB.")
+    say("pip finds no PyTorch without CUDA here and fetches the one with it: about 3 GB instead of 340 MB.")
     return []
 
 

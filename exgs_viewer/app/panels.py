@@ -137,7 +137,7 @@ class Panels:
             self._warning_text = dpg.add_text("", wrap=px(420))
 
     def _size_section(self) -> None:
-        px = self._fonts.px
+        half = self._fonts.px((WIDTH - 48) // 2)
         self._title("Compressed size")
         with self._lines():
             self._size = dpg.add_text("–")
@@ -146,15 +146,15 @@ class Panels:
             self._size_lines = [self._small(""), self._small("")]
         dpg.add_spacer(height=0)
         with dpg.group(horizontal=True):
-            self._save = dpg.add_button(label="Save .exgs…", width=px(112), callback=lambda: self._do.ask_save())
+            self._save = dpg.add_button(label="Save .exgs…", width=half, callback=lambda: self._do.ask_save())
             dpg.bind_item_theme(self._save, self._main)
             explain(self._save, "Write the compressed scene and read it back (Ctrl+S).")
-            self._export = dpg.add_button(label="Export…", width=px(84), callback=lambda: self._do.ask_export())
+            self._export = dpg.add_button(label="Export…", width=-1, callback=lambda: self._do.ask_export())
             explain(self._export, "Write the compressed scene as .ply, .spz, .sog … for other viewers (Ctrl+X).")
         with dpg.group(horizontal=True):
-            shot = dpg.add_button(label="Screenshot…", width=px(112), callback=lambda: self._do.ask_screenshot())
+            shot = dpg.add_button(label="Screenshot…", width=half, callback=lambda: self._do.ask_screenshot())
             explain(shot, "Save the picture at any size, with camera and settings inside (F12 saves it at once).")
-            film = dpg.add_button(label="Video…", width=px(84), callback=lambda: self._do.ask_video())
+            film = dpg.add_button(label="Video…", width=-1, callback=lambda: self._do.ask_video())
             explain(film, "Save a flight as a video: through your bookmarks, around the middle, or swaying before it.")
         self._score = dpg.add_button(label="Score the scene", width=-1, show=False, callback=lambda: self._do.score())
 

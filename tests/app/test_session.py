@@ -12,6 +12,7 @@ from exgs_viewer.app.memory import load_memory
 from exgs_viewer.app.readout import restoring_text
 from exgs_viewer.app.session import Session
 from exgs_viewer.scene import WRITERS, open_scene
+from exgs_viewer.scene.camera import fly
 from exgs_viewer.settings import PRESETS, RestoreSettings, Settings, load_settings, preset_of
 
 
@@ -209,6 +210,33 @@ def test_saving_asks_for_a_file_and_tells_success(session, tmp_path):
     session.save(tmp_path / "out")
     lived(session)
     assert session.stand.saved[0][0] == tmp_path / "out.exgs" and session.panel().told.kind == "good"
+
+
+def test_a_video_flies_through_the_bookmarks_or_before_what_lies_in_the_middle(session, tmp_path):
+    ready(session)
+    session.ask_video()
+    ((name, path, size, bookmarks),) = session.asker.questions
+    assert (name, path.parent, path.suffix, size, bookmarks) == ("ask_video", tmp_path, ".mp4", (480, 320), 0)
+    session.film(tmp_path / "x", (64, 48), "bookmarks", 0.2)
+    assert session.panel().told.kind == "bad" and "needs two" in session.panel().told.text
+    here = session.nav.camera
+    press(session, "1", ctrl=True)
+    session.travel.stand(fly(here, 0.5, 0, 0))
+    press(session, "7", ctrl=True)
+    session.ask_video()
+    assert session.asker.questions[-1][-1] == 2
+    for way in ("bookmarks", "sway", "around"):
+        session.film(tmp_path / way, (64, 48), way, 0.2)
+        lived(session)
+        path, pictures, fps = session.stand.saved[-1]
+        assert path == tmp_path / f"{way}.mp4" and fps == 30 and session.panel().told.text.startswith("Saved ")
+        assert [picture.shape for picture in pictures] == [(48, 64, 3)] * 6
+        reds = [float(picture[0, 0, 0]) for picture in pictures]  # the camera's x
+        if way == "bookmarks":
+            assert reds[0] == pytest.approx(here.position[0]) and reds[-1] == pytest.approx(here.position[0] + 0.5)
+            assert reds == sorted(reds)
+        else:
+            assert reds[0] == pytest.approx(here.position[0] + 0.5) and max(reds) > reds[0] > min(reds)
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".spz", ".splat", ".sog"])
