@@ -20,7 +20,7 @@ from exgs_viewer.compress import fold as folding
 from exgs_viewer.compress import groups, rounding
 from exgs_viewer.compress.amplify import MERGED, find_amplifier
 from exgs_viewer.compress.fold import Folded, Members
-from exgs_viewer.compress.guard import JUDGES, TIE, Pictures, cached_pictures, marks, take_exam
+from exgs_viewer.compress.guard import JUDGES, TIE, Pictures, cached_pictures, empty_album, marks, take_exam
 from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
 from exgs_viewer.compress.merge import cut as cut_tree
 from exgs_viewer.compress.polish import Exam, calibrate, colors
@@ -29,7 +29,7 @@ from exgs_viewer.compress.refine import RATES, SIZES, refine
 from exgs_viewer.compress.scores import Score, cached_measure, score
 from exgs_viewer.compress.select import keep_count, rank
 from exgs_viewer.compress.surroundings import Surroundings
-from exgs_viewer.render import Renderer, RenderOutput, Significance
+from exgs_viewer.render import Album, Renderer, RenderOutput, Significance
 from exgs_viewer.restore import scene_filter
 from exgs_viewer.restore.scene_filter import SceneFilter
 from exgs_viewer.scene.camera import Camera, Size, Vector
@@ -82,6 +82,8 @@ class Prepared:
     """Size of the scene, world units."""
     gaps: rounding.Gaps | None = None
     """dB by which rounding errs less than merging, in two cuts; None where that cannot be told."""
+    album: Album | None = None
+    """Pictures that were taken in passing when the scene was looked at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,8 @@ def compress(
         report(0.9, "Amplifying what is kept")
         *_, last = amplify(Pruning.of(cloud, seen, cameras, order), settings, renderer)
         return last
-    prepared = prepare(cloud, renderer, cameras, _part(report, 0.0, 0.5))
+    album = None if known else empty_album(cameras, _degree_to_match(settings))
+    prepared = prepare(cloud, renderer, cameras, _part(report, 0.0, 0.5), album)
     *_, last = polish(prepared, settings, renderer, known, _part(report, 0.5, 0.5))
     return last
 
@@ -170,10 +173,20 @@ def amplify(
     yield Stage("amplified", cloud, settings, stored(cloud, settings), psnr)
 
 
-def prepare(cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet) -> Prepared:
-    """Look at a scene from `cameras`, build its tree of merges, find its gaps; all is remembered for the next time."""
-    seen = cached_measure(cloud, renderer, cameras, _part(report, 0.0, 0.6))
-    return prepare_again(cloud, Looked(tuple(cameras), seen), renderer, _part(report, 0.6, 0.4))
+def prepare(
+    cloud: GaussianCloud,
+    renderer: Renderer,
+    cameras: Sequence[Camera],
+    report: Report = quiet,
+    album: Album | None = None,
+) -> Prepared:
+    """Look at a scene from `cameras`, build its tree of merges, find its gaps; all is remembered for the next time.
+
+    An `empty_album` is filled where the scene is looked at anew; `polish` need not draw what is in it.
+    """
+    seen = cached_measure(cloud, renderer, cameras, _part(report, 0.0, 0.6), album)
+    prepared = prepare_again(cloud, Looked(tuple(cameras), seen), renderer, _part(report, 0.6, 0.4))
+    return replace(prepared, album=album)
 
 
 def prepare_again(cloud: GaussianCloud, looked: Looked, renderer: Renderer, report: Report = quiet) -> Prepared:
@@ -223,13 +236,18 @@ def pictures(
     settings: CompressionSettings,
     renderer: Renderer,
     report: Report = quiet,
+    album: Album | None = None,
 ) -> Pictures:
     """The uncut scene, as `polish` and `tune` learn from it and are judged by it; the same for every retention.
 
-    Remembered for the next time where drawing takes long.
+    Remembered for the next time where drawing takes long. What is in the `album` of a prepared scene is not drawn.
     """
-    degree = 3 if settings.colors == "full" else settings.sh_degree
-    return cached_pictures(cloud, cameras, degree, renderer, report)
+    return cached_pictures(cloud, cameras, _degree_to_match(settings), renderer, report, album)
+
+
+def _degree_to_match(settings: CompressionSettings) -> int:
+    """SH degree of the pictures that a compressed scene shall come near to."""
+    return 3 if settings.colors == "full" else settings.sh_degree
 
 
 def polish(
@@ -251,7 +269,8 @@ def polish(
     if not steps or len(best.cloud) == len(prepared.cloud):
         yield best
         return
-    known = known or pictures(prepared.cloud, prepared.cameras, settings, renderer, _part(report, 0.0, 0.3))
+    drawing = _part(report, 0.0, 0.3)
+    known = known or pictures(prepared.cloud, prepared.cameras, settings, renderer, drawing, prepared.album)
     best_marks = marks(best.shown, renderer, known.exam)
     best = replace(best, psnr=fmean(best_marks))
     yield best

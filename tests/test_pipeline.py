@@ -279,7 +279,9 @@ def test_groups_grow_as_the_network_says_unless_that_is_worse(whole, renderer, m
     assert len(found) == taken
     for stage in found:
         assert stage.psnr > first.psnr + 0.3
-        assert_close(stage.cloud.scales, factor * first.cloud.scales)
+        growth = stage.cloud.scales / first.cloud.scales  # as the network says, or a little less where that is better
+        assert_close(growth, growth[0, 0].expand_as(growth))
+        assert factor**0.8 < float(growth[0, 0]) < factor * 1.0001
 
 
 @pytest.mark.parametrize(("amplify", "stage"), [("adaptive", "amplified"), ("constant", "recoloured")])

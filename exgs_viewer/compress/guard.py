@@ -11,7 +11,7 @@ import torch
 from exgs_viewer.compress import scores
 from exgs_viewer.compress.cache import key_of, recall, remember
 from exgs_viewer.compress.polish import Exam, evenly
-from exgs_viewer.render import Renderer
+from exgs_viewer.render import Album, Renderer
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import RenderSettings, Report, quiet
@@ -48,12 +48,23 @@ class Pictures:
     """What every stage is judged by."""
 
 
+def empty_album(cameras: Sequence[Camera], sh_degree: int) -> Album:
+    """Which views `take_pictures` need not draw where scoring has drawn them: those that teach, of one colour."""
+    return dict.fromkeys(_shared_out(cameras)[0][0]) if sh_degree == 0 else {}
+
+
 def take_pictures(
-    cloud: GaussianCloud, cameras: Sequence[Camera], sh_degree: int, renderer: Renderer, report: Report = quiet
+    cloud: GaussianCloud,
+    cameras: Sequence[Camera],
+    sh_degree: int,
+    renderer: Renderer,
+    report: Report = quiet,
+    album: Album | None = None,
 ) -> Pictures:
     """Draw the uncut scene with `sh_degree`. With fewer than HELD_OUT cameras all of them do both.
 
-    Colours are those of float16, so that remembered pictures are the same as these.
+    Colours are those of float16, so that remembered pictures are the same as these. `album` is an `empty_album` that
+    scoring has filled, or not.
     """
     settings, groups = RenderSettings(sh_degree=sh_degree), _shared_out(cameras)
     total, done, exams = sum(len(group) for group, _ in groups), 0, []
@@ -61,25 +72,32 @@ def take_pictures(
         pictures = []
         for camera in group:
             report(done / total, "Drawing the scene to compare with")
-            pictures.append(renderer.render(cloud, camera, size, settings).color.half().float())
+            known = album.get(camera) if album and size == scores.SCORING_SIZE else None
+            drawn = renderer.render(cloud, camera, size, settings).color if known is None else known
+            pictures.append(drawn.half().float())
             done += 1
         exams.append(Exam(group, size, tuple(pictures)))
     return Pictures(*exams)
 
 
 def cached_pictures(
-    cloud: GaussianCloud, cameras: Sequence[Camera], sh_degree: int, renderer: Renderer, report: Report = quiet
+    cloud: GaussianCloud,
+    cameras: Sequence[Camera],
+    sh_degree: int,
+    renderer: Renderer,
+    report: Report = quiet,
+    album: Album | None = None,
 ) -> Pictures:
     """The same as `take_pictures`, remembered beside the scores; on a GPU drawing is quicker than reading."""
     if renderer.device.type != "cpu":
-        return take_pictures(cloud, cameras, sh_degree, renderer, report)
+        return take_pictures(cloud, cameras, sh_degree, renderer, report, album)
     version = f"{VERSION} {HELD_OUT} {TAUGHT} {scores.SCORING_SIZE}"
     groups, key = _shared_out(cameras), key_of(cloud, cameras, EXAM_SIZE, version, sh_degree)
     found = recall("pictures", key, len(groups))
     if found is not None:
         drawn = (tuple(torch.from_numpy(pictures).float()) for pictures in found)
         return Pictures(*(Exam(*group, each) for group, each in zip(groups, drawn, strict=True)))
-    pictures = take_pictures(cloud, cameras, sh_degree, renderer, report)
+    pictures = take_pictures(cloud, cameras, sh_degree, renderer, report, album)
     drawn = [torch.stack(list(exam.pictures)).half().numpy() for exam in (pictures.study, pictures.exam)]
     remember("pictures", key, drawn, CACHE_FILES)
     return pictures

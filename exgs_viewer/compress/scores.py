@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from exgs_viewer.compress.cache import key_of, recall, remember
-from exgs_viewer.render import Renderer, Significance
+from exgs_viewer.render import Album, Renderer, Significance
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import Report, quiet
@@ -31,23 +31,34 @@ NAMES = tuple(field.name for field in fields(Significance))
 
 
 def measure(
-    cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet
+    cloud: GaussianCloud,
+    renderer: Renderer,
+    cameras: Sequence[Camera],
+    report: Report = quiet,
+    album: Album | None = None,
 ) -> Significance:
-    """What the cameras see of each Gaussian, on the CPU."""
-    seen = renderer.significance(cloud, cameras, SCORING_SIZE, report)
+    """What the cameras see of each Gaussian, on the CPU; `album` is filled in passing (Renderer.significance)."""
+    seen = renderer.significance(cloud, cameras, SCORING_SIZE, report, album)
     report(1.0, "scored")
     return Significance(*(getattr(seen, name).cpu() for name in NAMES))
 
 
 def cached_measure(
-    cloud: GaussianCloud, renderer: Renderer, cameras: Sequence[Camera], report: Report = quiet
+    cloud: GaussianCloud,
+    renderer: Renderer,
+    cameras: Sequence[Camera],
+    report: Report = quiet,
+    album: Album | None = None,
 ) -> Significance:
-    """The same as `measure`, remembered beside the user's settings under the cloud's content and the cameras."""
+    """The same as `measure`, remembered beside the user's settings under the cloud's content and the cameras.
+
+    What is remembered fills no album.
+    """
     key = key_of(cloud, cameras, SCORING_SIZE, VERSION)
     remembered = recall("scores", key, len(NAMES))
     if remembered is not None and all(_usable(values, len(cloud)) for values in remembered):
         return Significance(*map(torch.from_numpy, remembered))
-    seen = measure(cloud, renderer, cameras, report)
+    seen = measure(cloud, renderer, cameras, report, album)
     remember("scores", key, [getattr(seen, name).numpy() for name in NAMES], CACHE_FILES)
     return seen
 

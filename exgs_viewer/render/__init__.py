@@ -97,6 +97,12 @@ def answer(wanted: Tensor | None) -> Cotangent:
     return (lambda drawn: drawn) if wanted is None else partial(missing, wanted)
 
 
+Album = dict[Camera, Tensor | None]
+"""Cameras whose pictures [H, W, 3] are wanted, and the pictures once they are taken."""
+CONSTANT = RenderSettings(sh_degree=0)
+"""How they are drawn: of one colour from all sides, over black."""
+
+
 class Renderer(Protocol):
     """Stateless apart from its device and scratch memory; may be called from two threads."""
 
@@ -109,8 +115,15 @@ class Renderer(Protocol):
     def render(self, cloud: GaussianCloud, camera: Camera, size: Size, settings: RenderSettings) -> RenderOutput: ...
 
     def significance(
-        self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet
-    ) -> Significance: ...
+        self,
+        cloud: GaussianCloud,
+        cameras: Sequence[Camera],
+        size: Size,
+        report: Report = quiet,
+        album: Album | None = None,
+    ) -> Significance:
+        """What the cameras see of each Gaussian; an `album` is filled in passing, which costs less than to `render`."""
+        ...
 
     def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:
         """Draw, ask for the cotangent, and carry it back to every Gaussian (all SH of the cloud are drawn)."""

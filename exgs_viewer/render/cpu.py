@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exgs_viewer.render import Cotangent, Gradients, RenderOutput, Significance
+from exgs_viewer.render import CONSTANT, Album, Cotangent, Gradients, RenderOutput, Significance
 from exgs_viewer.render import cpu_gradients as backward
 from exgs_viewer.render import cpu_project as stage
 from exgs_viewer.render import cpu_raster as raster
@@ -54,29 +54,29 @@ class CpuRenderer:
 
     def render(self, cloud: GaussianCloud, camera: Camera, size: Size, settings: RenderSettings) -> RenderOutput:
         """See Renderer.render."""
-        width, height = size
-        color = torch.empty(height, width, 3)
-        alpha, depth = torch.empty(height, width), torch.empty(height, width)
         with self._lock:
-            lists = _list_tiles(self._scratch, cloud, camera, size, settings)
-            background = np.asarray(settings.background, np.float32)
-            picture = (color.numpy(), alpha.numpy(), depth.numpy())
-            raster.draw(*lists.kernel_input, background, np.float32(1), *picture)
-        return RenderOutput(color, alpha, depth, settings.background)
+            return _composited(_list_tiles(self._scratch, cloud, camera, size, settings), size, settings)
 
     def significance(
-        self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet
+        self,
+        cloud: GaussianCloud,
+        cameras: Sequence[Camera],
+        size: Size,
+        report: Report = quiet,
+        album: Album | None = None,
     ) -> Significance:
         """See Significance. Sums are kept in float64 and returned as float32."""
         total = np.zeros((len(cloud), 5))
         for number, camera in enumerate(cameras):
             report(number / len(cameras), f"looking at the scene, view {number + 1} of {len(cameras)}")
-            # Colour plays no part here, so the constant term is all that is evaluated.
+            # Colour plays no part here, and albums want no more than its constant term.
             with self._lock:
-                lists = _list_tiles(self._scratch, cloud, camera, size, RenderSettings(sh_degree=0))
+                lists = _list_tiles(self._scratch, cloud, camera, size, CONSTANT)
                 seen = self._scratch.array("seen", (lists.pairs, 5), np.float32)
                 raster.measure(*lists.kernel_input, *size, seen)
                 raster.collect(seen, lists.owners, lists.pairs, lists.ids, total, numba.get_num_threads())
+                if album and camera in album:
+                    album[camera] = _composited(lists, size, CONSTANT).color
         return Significance(*torch.from_numpy(total.T.astype(np.float32)))
 
     def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:
@@ -165,6 +165,15 @@ class _TileLists:
     def kernel_input(self) -> tuple:
         """What every kernel that walks the tiles begins with."""
         return self.splats, self.offsets, self.owners, numba.get_num_threads(), self.tiles_x
+
+
+def _composited(lists: _TileLists, size: Size, settings: RenderSettings) -> RenderOutput:
+    width, height = size
+    color = torch.empty(height, width, 3)
+    alpha, depth = torch.empty(height, width), torch.empty(height, width)
+    background = np.asarray(settings.background, np.float32)
+    raster.draw(*lists.kernel_input, background, np.float32(1), color.numpy(), alpha.numpy(), depth.numpy())
+    return RenderOutput(color, alpha, depth, settings.background)
 
 
 def _list_tiles(

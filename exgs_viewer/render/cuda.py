@@ -18,7 +18,17 @@ import torch
 from torch import Tensor
 
 from exgs_viewer.errors import BackendError
-from exgs_viewer.render import ALPHA_MAX, DILATION, Cotangent, Gradients, RenderOutput, Significance, answer
+from exgs_viewer.render import (
+    ALPHA_MAX,
+    CONSTANT,
+    DILATION,
+    Album,
+    Cotangent,
+    Gradients,
+    RenderOutput,
+    Significance,
+    answer,
+)
 from exgs_viewer.render.cuda_build import build_folder, find_device, first_error, kernels_compiled, load_kernels
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -85,7 +95,12 @@ class CudaRenderer:
 
     @torch.no_grad()
     def significance(
-        self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet
+        self,
+        cloud: GaussianCloud,
+        cameras: Sequence[Camera],
+        size: Size,
+        report: Report = quiet,
+        album: Album | None = None,
     ) -> Significance:
         with _memory_told(f"scoring {len(cloud):,} Gaussians at {size[0]}x{size[1]}"):
             cloud = self.here(cloud)
@@ -96,6 +111,8 @@ class CudaRenderer:
                     share = (number + first / (len(view.row_starts) - 1)) / len(cameras)
                     report(share, f"Scoring view {number + 1}/{len(cameras)}")
                     tally.add(view, cloud.opacities, *_pairs(self._kernels, cloud, view, first, last))
+                if album and camera in album:
+                    album[camera] = self.render(cloud, camera, size, CONSTANT).color
             return Significance(*(getattr(tally, field.name).float() for field in fields(Significance)))
 
     def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:

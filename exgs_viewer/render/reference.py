@@ -16,8 +16,10 @@ from torch import Tensor
 from exgs_viewer.render import (
     ALPHA_MAX,
     ALPHA_MIN,
+    CONSTANT,
     DILATION,
     TRANSMITTANCE_MIN,
+    Album,
     Cotangent,
     Gradients,
     RenderOutput,
@@ -81,7 +83,12 @@ class ReferenceRenderer:
 
     @torch.no_grad()
     def significance(
-        self, cloud: GaussianCloud, cameras: Sequence[Camera], size: Size, report: Report = quiet
+        self,
+        cloud: GaussianCloud,
+        cameras: Sequence[Camera],
+        size: Size,
+        report: Report = quiet,
+        album: Album | None = None,
     ) -> Significance:
         cloud = cloud.to(self.device)
         total = Significance(
@@ -93,6 +100,8 @@ class ReferenceRenderer:
                 report((number + row[0][0][1] / size[1]) / len(cameras), f"Scoring view {number + 1}/{len(cameras)}")
                 for tile, index in row:
                     _tally(total, splats.take(index), _pixels(tile, splats.means2d))
+            if album and camera in album:
+                album[camera] = self.render(cloud, camera, size, CONSTANT).color
         return Significance(*(getattr(total, field.name).float() for field in fields(Significance)))
 
     def gradients(self, cloud: GaussianCloud, camera: Camera, size: Size, cotangent: Cotangent) -> Gradients:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from exgs_viewer.compress.guard import (
     HELD_OUT,
     HOPELESS,
     cached_pictures,
+    empty_album,
     marks,
     quality,
     take_pictures,
@@ -23,7 +26,7 @@ from exgs_viewer.compress.guard import (
 from exgs_viewer.compress.merge import exposure
 from exgs_viewer.compress.polish import DOUBT, RIDGE, Exam, calibrate, colors, constant_colors, with_constant_colors
 from exgs_viewer.compress.refine import SIZES, refine
-from exgs_viewer.compress.scores import SCORING_SIZE
+from exgs_viewer.compress.scores import SCORING_SIZE, measure
 from exgs_viewer.errors import Cancelled
 from exgs_viewer.render import open_renderer
 from exgs_viewer.scene.camera import look_at
@@ -177,6 +180,27 @@ def test_what_judges_was_never_learnt_from(renderer, cloud):
     assert pictures.exam.pictures[0].shape == (EXAM_SIZE[1], EXAM_SIZE[0], 3)
     few = take_pictures(cloud, many[:3], 0, renderer)
     assert few.exam.cameras == few.study.cameras == tuple(many[:3])
+
+
+def test_pictures_taken_while_scoring_are_not_drawn_again(renderer, cloud):
+    cameras = [look_at((math.sin(a), 0.1, -3 * math.cos(a)), (0, 0, 0), (0, -1, 0)) for a in np.linspace(0, 1, 13)]
+    album = empty_album(cameras, 0)
+    measure(cloud, renderer, cameras, album=album)
+    drawn = []
+
+    class Counting:
+        device = renderer.device
+
+        def render(self, cloud, camera, size, settings):
+            drawn.append(camera)
+            return renderer.render(cloud, camera, size, settings)
+
+    found = take_pictures(cloud, cameras, 0, Counting(), album=album)
+    expected = take_pictures(cloud, cameras, 0, renderer)
+    assert drawn == list(expected.exam.cameras) and len(found.study.cameras) == 12
+    for one, other in ((found.study, expected.study), (found.exam, expected.exam)):
+        assert all(torch.equal(a, b) for a, b in zip(one.pictures, other.pictures, strict=True))
+    assert empty_album(cameras, 1) == {}, "scoring draws colours of degree 0"
 
 
 def test_uncut_pictures_are_drawn_once(renderer, cloud, monkeypatch):

@@ -14,7 +14,7 @@ class CountingRenderer:
 
     calls = 0
 
-    def significance(self, cloud, cameras, size, report):
+    def significance(self, cloud, cameras, size, report, album=None):
         self.calls += 1
         hits = torch.arange(len(cloud), 0, -1).float()
         hits[len(cloud) // 2 :] = 0

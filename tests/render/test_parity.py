@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -184,3 +186,15 @@ def test_a_cloud_behind_the_camera_is_not_drawn_by_either(cpu, reference):
         assert drawn.alpha.max() == 0 and drawn.depth.max() == 0
         assert_close(drawn.color, torch.full((30, 40, 3), 0.2))
         assert renderer.significance(cloud, [behind], (40, 30)).hits.max() == 0
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_an_album_is_filled_in_passing_with_the_pictures_themselves(name):
+    renderer, cloud = open_renderer(name), random_cloud(300, sh_degree=2)
+    cameras = [look_at((math.sin(a), 0.2, -4 * math.cos(a)), (0, 0, 0), (0, -1, 0)) for a in (0.0, 0.5, 1.0)]
+    album = dict.fromkeys((cameras[0], cameras[2]))
+    seen = renderer.significance(cloud, cameras, (48, 36), album=album)
+    for camera, picture in album.items():
+        drawn = renderer.render(cloud, camera, (48, 36), RenderSettings(sh_degree=0)).color
+        assert torch.equal(picture, drawn) and picture.max() > 0.1
+    assert torch.equal(seen.hits, renderer.significance(cloud, cameras, (48, 36)).hits)
