@@ -200,7 +200,7 @@ class Engine:
         self._notice(view)
         draft = self._screen.draft(view, len(self.scene.cloud), self.ready, self._repairer.live)
         request = self._screen.ask(self._request(view, draft), self.ready)
-        self._repairer.follow(request, self._screen.frame, view)
+        self._repairer.follow(request, self._screen.frame, view, self._renderer)
         if self.ready:
             self._rank_again(view.compression)
             self._sizes.estimate(view.compression)

@@ -7,13 +7,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from exgs_viewer.app import work
 from exgs_viewer.app.frames import pane_size
 from exgs_viewer.app.stages import Stages
 from exgs_viewer.app.state import Frame, FrameRequest, Live, Repaired, Repairs, ViewState
 from exgs_viewer.app.workers import LatestWorker, Notify, synchronise
-from exgs_viewer.restore import Restorer
+from exgs_viewer.render import Renderer
+from exgs_viewer.restore import Averaging, Restorer
 from exgs_viewer.restore.scene_filter import SceneFilter, SceneRestorer
 from exgs_viewer.settings import RestoreSettings
 
@@ -28,6 +30,9 @@ QUICK = 0.02
 """Seconds up to which a restorer keeps up with the drawing, and ..."""
 LINGER = 1.5
 """... how many times as long it may take before that ends: it shall not come and go."""
+NEARBY = ((0.125, -0.375), (-0.375, -0.125), (-0.125, 0.375), (0.375, 0.125))
+"""Parts of a pixel, right and down, by which pictures are moved whose latents are averaged at rest: a turned square, so
+that no two of them share a row or a column."""
 LIVE_ON = ("cuda",)
 """Where pictures are restored while they move. On the CPU drawing and restoring would take turns, at half the rate."""
 
@@ -61,6 +66,7 @@ class Repairer:
         self._asked: tuple | None = None
         self._failed: tuple[RestoreSettings, str] | None = None
         self._fade = 1.0
+        self._moving = False
 
     def close(self) -> None:
         """Stop the worker."""
@@ -95,7 +101,7 @@ class Repairer:
 
     def applied(self, request: FrameRequest, settings: RestoreSettings, moving: bool = False) -> FrameRequest:
         """`request` with the restored picture in it, where that is there, or with what restores it on the spot."""
-        repaired, self._fade = self._repaired, 1.0
+        repaired, self._fade, self._moving = self._repaired, 1.0, moving
         if "restored" not in request.sides:
             return request
         fits = request.draft.whole and repaired is not None
@@ -135,12 +141,16 @@ class Repairer:
             if frame.request.draft.whole:
                 self._paces[name] = (frame.restoring / output.alpha.numel(), output.color.device.type)
 
-    def follow(self, request: FrameRequest, frame: Frame | None, view: ViewState) -> None:
+    def follow(
+        self, request: FrameRequest, frame: Frame | None, view: ViewState, renderer: Renderer | None = None
+    ) -> None:
         """Restore what is on the screen (`frame`) where that is the wanted picture; stop what nobody waits for."""
         if frame is not None and frame.request.live is not None:
             self._heed(frame)
         wanted = None
-        if "restored" in request.sides and request.draft.whole and not view.held and request.live is None:
+        live = request.live and request.live.restorer
+        due = live is None or (isinstance(live, Averaging) and not self._moving)
+        if "restored" in request.sides and request.draft.whole and not view.held and due:
             wanted = work.repair_key(request, view.restore, self.fitted(request))
         if wanted != self._asked and self._asked is not None:
             self._worker.drop()
@@ -153,11 +163,12 @@ class Repairer:
         fitted = self.fitted(frame.request)
         if "restored" not in frame.outputs or work.repair_key(frame.request, view.restore, fitted) != wanted:
             return
-        if not frame.request.draft.whole or frame.request.repaired is not None or frame.request.live is not None:
+        if not frame.request.draft.whole or frame.request.repaired is not None or frame.trouble is not None:
             return
         self._asked, self._failed = wanted, None
-        output, kept = frame.outputs["restored"], frame.request.compression.keep
-        self._worker.submit(work.RestoreRequest(wanted, output, view.restore, kept, fitted))
+        output = frame.outputs["restored"] if frame.request.live is None else None
+        kept, draw = frame.request.compression.keep, partial(work.moved, renderer, frame.request)
+        self._worker.submit(work.RestoreRequest(wanted, output, view.restore, kept, fitted, draw))
 
     def again(self) -> None:
         """What could not be restored may be now."""
@@ -169,18 +180,18 @@ class Repairer:
         """Take in what was restored since the last call; what went wrong."""
         errors = []
         while self._arrived:
-            fill = self._arrived.popleft()
-            if fill.key == self._asked:  # Else it stands in for something that does not come any more.
-                self._take(fill)
+            early = self._arrived.popleft()
+            if early.key == self._asked:  # Else it stands in for something that does not come any more.
+                self._take(early)
         for outcome in self._worker.poll():
             if outcome.error is not None:
                 error = work.in_words(outcome.error)
                 self._failed = (outcome.request.settings, str(error))
                 errors.append(error)
             elif outcome.result is not None:
-                name, output = outcome.request.settings.restorer, outcome.request.output
+                name, picture = outcome.request.settings.restorer, outcome.result.picture
                 self._seconds[name] = outcome.result.seconds
-                self._paces[name] = (outcome.result.seconds / output.alpha.numel(), output.color.device.type)
+                self._paces[name] = (outcome.result.seconds / picture[..., 0].numel(), picture.device.type)
                 self._take(outcome.result)
             elif outcome.request.key == self._asked:
                 self._asked = None  # Given up on; if the view is the wanted one again, ask again.
@@ -201,16 +212,31 @@ class Repairer:
         return self._restorer
 
     def _repair(self, request: work.RestoreRequest, stale: Callable[[], bool]) -> Repaired | None:
-        settings, fill = replace(request.settings, strength=1.0), None
-        if settings.restorer != FILL and self._seconds.get(settings.restorer, LONG) >= LONG:
+        settings, output, fill = replace(request.settings, strength=1.0), request.output, None
+        slow = self._seconds.get(settings.restorer, LONG) >= LONG
+        if output is not None and settings.restorer != FILL and slow:
             self._fill = self._fill or self._stages.open_restorer(FILL)
-            fill = self._fill.restore(request.output, settings, stale, request.retention)
+            fill = self._fill.restore(output, settings, stale, request.retention)
             if fill is None:
                 return None
-            synchronise()
-            self._arrived.append(Repaired(request.key, fill, 0.0, final=False))
-            self._notify()
-        restorer = self.open(settings, request.fitted)
+            self._show_early(Repaired(request.key, fill, 0.0, final=False))
+        restorer, output = self.open(settings, request.fitted), output or request.draw(0.0, 0.0)
         began = time.perf_counter()
-        picture = restorer.restore(request.output, settings, stale, request.retention)
-        return None if picture is None else Repaired(request.key, picture, time.perf_counter() - began, fill)
+        picture = restorer.restore(output, settings, stale, request.retention)
+        if picture is None:
+            return None
+        synchronise()
+        repaired = Repaired(request.key, picture, time.perf_counter() - began, fill)
+        if not isinstance(restorer, Averaging) or stale():
+            return repaired
+        if request.output is not None:
+            self._show_early(repaired)
+        outputs = [output, *(request.draw(*move) for move in NEARBY)]
+        calmer = restorer.averaged(outputs, settings, stale, request.retention)
+        return None if calmer is None else replace(repaired, picture=calmer, before=picture)
+
+    def _show_early(self, repaired: Repaired) -> None:
+        """Hand over what is there while the worker goes on."""
+        synchronise()
+        self._arrived.append(repaired)
+        self._notify()

@@ -20,7 +20,7 @@ from exgs_viewer.render import Renderer, RenderOutput
 from exgs_viewer.restore import Restorer
 from exgs_viewer.restore.scene_filter import SceneFilter, SceneRestorer
 from exgs_viewer.scene import Scene, written_suffix
-from exgs_viewer.scene.camera import Camera, Vector
+from exgs_viewer.scene.camera import Camera, Vector, look
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.settings import CompressionSettings, Report, RestoreSettings
 
@@ -75,12 +75,24 @@ class RestoreRequest:
     """A picture to repair, and the key it is known by."""
 
     key: tuple
-    output: RenderOutput
+    output: RenderOutput | None
+    """None where it has been restored in flight: then it is drawn once more, and only made calmer."""
     settings: RestoreSettings
     retention: float
     """Share of the Gaussians that is left in it."""
     fitted: SceneFilter | None = None
     """The filter of the scene that it shows."""
+    draw: Callable[[float, float], RenderOutput] | None = None
+    """Draws it moved by parts of a pixel, right and down, for restorers that can make use of that."""
+
+
+def moved(renderer: Renderer, request: FrameRequest, right: float, down: float) -> RenderOutput:
+    """The compressed scene as the restored pane shows it, but for parts of a pixel by which the camera is turned."""
+    size = pane_size(request, "restored")
+    cloud = request.reduced.shown if request.reduced else request.ranked.kept(request.compression)
+    camera, focal = request.camera, request.camera.focal(size)
+    upwards = tuple(-axis for axis in camera.down)
+    return renderer.render(cloud, look(camera, -right / focal, -down / focal, upwards), size, request.render)
 
 
 def repair_key(request: FrameRequest, settings: RestoreSettings, fitted: SceneFilter | None = None) -> tuple:

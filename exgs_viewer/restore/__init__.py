@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -37,6 +37,21 @@ class Restorer(Protocol):
         `retention` in (0, 1] is the share of the Gaussians that the picture was drawn of, where it is known; at 1
         there is nothing to repair.
         """
+        ...
+
+
+@runtime_checkable
+class Averaging(Protocol):
+    """A Restorer that makes a calmer picture of several, for a camera that rests."""
+
+    def averaged(
+        self,
+        outputs: Sequence[RenderOutput],
+        settings: RestoreSettings,
+        stale: Stale = never,
+        retention: float | None = None,
+    ) -> Tensor | None:
+        """The first of `outputs` restored, with the help of the others: the same view moved by parts of a pixel."""
         ...
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -58,15 +59,33 @@ class PainterRestorer:
         self, output: RenderOutput, settings: RestoreSettings, stale: Stale = never, retention: float | None = None
     ) -> Tensor | None:
         """See Restorer. Where nothing was left out, the picture comes back as it is."""
-        image = output.color
+        return self.averaged([output], settings, stale, retention)
+
+    @torch.no_grad()
+    def averaged(
+        self,
+        outputs: Sequence[RenderOutput],
+        settings: RestoreSettings,
+        stale: Stale = never,
+        retention: float | None = None,
+    ) -> Tensor | None:
+        """The first of `outputs` restored, its latent the mean of all of theirs: for a camera that rests.
+
+        The others are the same view moved by parts of a pixel, so that what hangs on the lattice of the latent, and on
+        how edges meet the pixels, averages out. All are of one size.
+        """
+        output, image = outputs[0], outputs[0].color
         if retention == 1 or settings.strength == 0:
             return image
-        black = over_black(output)
-        fill = filled(black, stale)
-        if fill is None:
-            return None
+        seen = []
+        for each in map(over_black, outputs):
+            fill = filled(each, stale)
+            if fill is None:
+                return None
+            seen.append(frames(each, fill, retention))
+        fill = seen[0].fill[0].movedim(0, 2)
         shown = filled(output, stale) if any(output.background) else fill
-        decoded = None if shown is None else self._decoded(frames(black, fill, retention), stale)
+        decoded = None if shown is None else self._decoded(seen, stale)
         if decoded is None:
             return None
         restored = self._composed(decoded, image, shown, fill)
@@ -82,11 +101,11 @@ class PainterRestorer:
             return self.painter.composed(decoded[None], *pictures)[0].movedim(0, 2)
         return shown + (decoded.movedim(0, 2) - fill)
 
-    def _decoded(self, whole: Frames, stale: Stale) -> Tensor | None:
+    def _decoded(self, seen: Sequence[Frames], stale: Stale) -> Tensor | None:
         """[C, H, W]. What the decoder says, float32; None once stale. In smaller tiles where memory runs out."""
         while True:
             try:
-                return self._in_tiles(whole, self._tile, stale)
+                return self._in_tiles(seen, self._tile, stale)
             except (RuntimeError, MemoryError) as error:
                 smaller = next((size for size in TILES if size < self._tile), None)
                 if smaller is None or not ran_out(error):
@@ -101,12 +120,13 @@ class PainterRestorer:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _in_tiles(self, whole: Frames, tile: int, stale: Stale) -> Tensor | None:
+    def _in_tiles(self, seen: Sequence[Frames], tile: int, stale: Stale) -> Tensor | None:
+        whole = seen[0]
         height, width = whole.color.shape[2:]
         total = whole.color.new_zeros(self.painter.config.told, height, width)
         weight = whole.color.new_zeros(height, width)
         for window in tiles(height, width, tile):
-            decoded = self._painted(whole, window, stale)
+            decoded = self._painted(seen, window, stale)
             if decoded is None:
                 return None
             share = fade(window, (height, width)).to(decoded)
@@ -114,22 +134,27 @@ class PainterRestorer:
             weight[window] += share
         return total / weight
 
-    def _painted(self, whole: Frames, window: tuple[slice, slice], stale: Stale) -> Tensor | None:
+    def _painted(self, seen: Sequence[Frames], window: tuple[slice, slice], stale: Stale) -> Tensor | None:
         """[C, h, w] of one window, asking between encoder, UNet and decoder whether it is still wanted."""
         painter, first = self.painter, next(self.painter.parameters())
-        part = _part(whole, window, first)
+        part = _part(seen[0], window, first)
         height, width = (side.stop - side.start for side in window)
         if stale():
             return None
-        if self.graphs is not None:
-            return self.graphs.decoded(part)[0, :, :height, :width].to(whole.color)
+        if self.graphs is not None and len(seen) == 1:
+            return self.graphs.decoded(part)[0, :, :height, :width].to(seen[0].color)
         latent, skips = painter.encode(part)
         if stale():
             return None
         latent = painter.denoise(latent, part)
+        for other in seen[1:]:
+            if stale():
+                return None
+            part = _part(other, window, first)
+            latent = latent + painter.denoise(painter.encode(part)[0], part)
         if stale():
             return None
-        return painter.decode(latent, skips)[0, :, :height, :width].to(whole.color)
+        return painter.decode(latent / len(seen), skips)[0, :, :height, :width].to(seen[0].color)
 
 
 def ready(painter: Painter, name: str, label: str) -> PainterRestorer:

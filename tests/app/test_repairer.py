@@ -361,3 +361,86 @@ def test_the_time_of_restoring_counts_where_it_is_decided_how_much_is_drawn(view
     drafts.learn([Timing("restored", 960 * 540, 1, 0.03)])
     assert drafts.affordable(restoring, 1_000_000, True, turning=True, live=False) == FULL
     assert drafts.affordable(restoring, 1_000_000, True, turning=True, live=True).scale < 1
+
+
+# At rest, restorers with a latent average it over pictures that lie a little beside.
+
+
+class Averager:
+    """Makes blue of how many pictures it was given; remembers from where these were drawn."""
+
+    name, label = "lite", "Fake painter"
+
+    def __init__(self):
+        self.given, self.gate, self.entered = [], None, threading.Event()
+
+    def restore(self, output, settings, stale=lambda: False, retention=None):
+        return self.averaged([output], settings, stale, retention)
+
+    def averaged(self, outputs, settings, stale=lambda: False, retention=None):
+        self.given.append(outputs)
+        self.entered.set()
+        if self.gate is not None and len(outputs) > 1:
+            assert self.gate.wait(20)
+        if stale():
+            return None
+        result = outputs[0].color.clone()
+        result[..., 2] = 0.1 * len(outputs)
+        return result
+
+
+@pytest.fixture
+def averager(stand, resting):
+    made = Averager()
+    stages = stand.engine._stages
+    opened = replace(stages, open_restorer=lambda name: made if name == "lite" else stages.open_restorer(name))
+    stand.engine._repairer._stages = opened
+    return made
+
+
+def test_at_rest_a_calmer_picture_replaces_the_first_one(stand, resting, averager):
+    averager.gate = threading.Event()
+    turn(stand, resting)
+    turn(stand, resting)
+    while len(averager.given) < 2:
+        stand.woken.wait(0.02)
+    turn(stand, resting, FADE)
+    frame = turn(stand, resting, FADE)
+    assert frame.sides == ("restored",) and blue_of(frame) == pytest.approx(0.1)
+    averager.gate.set()
+    stand.rest(resting)
+    assert blue_of(stand.engine.frame) == pytest.approx(0.5) and stand.engine.frame.sides == ("restored",)
+    assert [len(outputs) for outputs in averager.given] == [1, 5] and stand.engine.settled
+    (_, camera, _), *others = stand.renderer.drawn[-5:]
+    pixel = 1 / resting.camera.focal(resting.size)
+    for (_, beside, size), (right, down) in zip(others, repairer.NEARBY, strict=True):
+        assert size == resting.size and beside.position == camera.position
+        seen = [sum(a * b for a, b in zip(camera.forward, axis, strict=True)) for axis in (beside.right, beside.down)]
+        assert seen == pytest.approx([-right * pixel, -down * pixel], abs=0.02 * pixel)
+
+
+def test_an_average_is_dropped_when_the_camera_moves(stand, resting, averager):
+    averager.gate = threading.Event()
+    turn(stand, resting)
+    turn(stand, resting)
+    while len(averager.given) < 2:
+        stand.woken.wait(0.02)
+    frame = turn(stand, replace(resting, camera=fly(resting.camera, 0.1, 0, 0)), 0.01)
+    assert frame.sides == ("compressed",)
+    averager.gate.set()
+    stand.rest(resting)
+    assert blue_of(stand.engine.frame) == pytest.approx(0.5)
+
+
+def test_what_was_restored_in_flight_is_made_calmer_at_rest(stand, resting, averager, monkeypatch):
+    monkeypatch.setattr(repairer, "LIVE_ON", ("cpu",))
+    monkeypatch.setattr(repairer, "QUICK", QUICK)
+    stand.rest(resting)
+    averager.given.clear()
+    for number in range(1, 4):
+        frame = turn(stand, moved(resting, number), 0.01)
+        assert frame.sides == ("restored",) and blue_of(frame) == pytest.approx(0.1)
+    assert [len(outputs) for outputs in averager.given] == [1, 1, 1]
+    stand.rest(replace(moved(resting, 3), held=False))
+    assert blue_of(stand.engine.frame) == pytest.approx(0.5)
+    assert [len(outputs) for outputs in averager.given] == [1, 1, 1, 1, 5]

@@ -80,9 +80,9 @@ def test_a_wider_window_does_not_shift_the_lattice(monkeypatch):
     torch.nn.init.normal_(network.vae.decoder.layers[-1].weight, std=0.01)
     monkeypatch.setattr(network, "denoise", lambda latent, frames: latent)  # GroupNorm and attention see everything
     restorer = PainterRestorer(network, "lite", "")
-    whole = restorer._decoded(as_frames(drawn(image, alpha), image, KEPT), lambda: False)
+    whole = restorer._decoded([as_frames(drawn(image, alpha), image, KEPT)], lambda: False)
     image, alpha = image[:, :192], alpha[:, :192]
-    part = restorer._decoded(as_frames(drawn(image, alpha), image, KEPT), lambda: False)
+    part = restorer._decoded([as_frames(drawn(image, alpha), image, KEPT)], lambda: False)
     assert_close(whole[..., :96], part[..., :96], rtol=0, atol=1e-5)
     assert whole[:3, :, :96].abs().max() > 1e-3
 
@@ -113,7 +113,7 @@ def test_the_background_is_none_of_the_painter_s_business(lite):
     over_blue = whole + (1 - alpha[..., None]) * torch.tensor(blue)
     fill = InpaintRestorer()
     black, filled = lite.restore(drawn(whole, alpha), FULL, retention=KEPT), fill.restore(drawn(whole, alpha), FULL)
-    decoded = lite._decoded(as_frames(drawn(whole, alpha), filled, KEPT), lambda: False).movedim(0, 2)
+    decoded = lite._decoded([as_frames(drawn(whole, alpha), filled, KEPT)], lambda: False).movedim(0, 2)
     share, added = decoded[..., 3:].sigmoid(), decoded[..., :3]
     assert share.std() > 1e-3 and added.std() > 1e-3
     expected = whole + cored(share * (filled - whole) + added)
@@ -133,6 +133,41 @@ def test_a_stale_request_ends_between_any_two_parts(lite):
         asked.clear()
         assert lite.restore(drawn(image, alpha), FULL, lambda p=patience: asked.append(1) or len(asked) > p) is None
         assert len(asked) == patience + 1
+
+
+def test_the_mean_of_the_same_picture_is_what_one_gives(lite):
+    image, alpha = torn(70, 100)
+    output = drawn(image, alpha, (0.1, 0.2, 0.3))
+    alone = lite.restore(output, FULL, retention=KEPT)
+    assert_close(lite.averaged([output] * 3, FULL, retention=KEPT), alone, rtol=0, atol=1e-5)
+    assert torch.equal(lite.averaged([output] * 3, FULL, retention=1.0), output.color)
+
+
+def test_the_mean_over_moved_pictures_hangs_less_on_how_one_of_them_lies(lite):
+    """What noise in the pictures does to the latent averages out; the decoder still leans on the first one's skips."""
+    latents = []
+    decode = lite.painter.decode
+    clean, alpha = torn(64, 96)
+    noise = 0.1 * torch.randn(9, *clean.shape, generator=torch.Generator().manual_seed(1))
+    noisy = [drawn((clean + each).clamp(0, 1) * alpha[..., None], alpha) for each in noise]
+    lite.painter.decode = lambda latent, skips: latents.append(latent) or decode(latent, skips)
+    try:
+        lite.restore(drawn(clean, alpha), FULL, retention=KEPT)
+        lite.restore(noisy[0], FULL, retention=KEPT)
+        lite.averaged(noisy, FULL, retention=KEPT)
+    finally:
+        del lite.painter.decode
+    wanted, one, mean = latents
+    assert float((mean - wanted).norm()) < 0.7 * float((one - wanted).norm())
+
+
+def test_an_average_that_nobody_wants_any_more_is_left(lite):
+    image, alpha = torn(64, 96)
+    asked = []
+    assert lite.averaged([drawn(image, alpha)] * 3, FULL, lambda: bool(asked.append(1)), KEPT) is not None
+    for patience in (0, len(asked) // 2, len(asked) - 1):
+        left = iter([False] * patience)
+        assert lite.averaged([drawn(image, alpha)] * 3, FULL, lambda left=left: next(left, True), KEPT) is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (768, 768), (769, 100), (1080, 1920), (2160, 3840)])
