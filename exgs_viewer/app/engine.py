@@ -159,18 +159,20 @@ class Engine:
         """Draw `view` at its size in the background and write it as PNG with `meta` inside."""
         if self._opened is None or self._renderer is None or view.camera is None:
             raise BackendError("There is no picture to save yet; open a scene first.")
-        request, tools = self._request(view, FULL), self._tools(view)
+        request = self._request(view, FULL)
+        tools = self._tools(request, view)
         self._order("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
 
     def film(self, path: Path, view: ViewState, flight: work.Flight) -> None:
         """Draw `view` from every camera of a flight in the background and write it as a video."""
         if self._opened is None or self._renderer is None or view.camera is None:
             raise BackendError("There is no video to make yet; open a scene first.")
-        request, tools = self._request(view, FULL), self._tools(view)
+        request = self._request(view, FULL)
+        tools = self._tools(request, view)
         self._submit("film", lambda report: work.film(tools, request, view.restore, path, flight, report))
 
-    def _tools(self, view: ViewState) -> work.Tools:
-        fitted = self._repairer.fitted(self._request(view, FULL))
+    def _tools(self, request: FrameRequest, view: ViewState) -> work.Tools:
+        fitted = self._repairer.fitted(request)
         return work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore, fitted))
 
     def cancel(self, job: str) -> None:
