@@ -32,6 +32,9 @@ VIDEO = ".mp4"
 HD_LINES = 720
 """Lines from which players take a video that does not say for HDTV (BT.709), below for BT.601."""
 
+LONGEST = 16384
+"""Pixels along a side of a video: H.264's limit."""
+
 LUMA = {True: (0.2126, 0.0722), False: (0.299, 0.114)}
 """Shares of red and blue in the luma of HDTV, and of other video."""
 
@@ -121,8 +124,10 @@ def video(path: Path, fps: float) -> Iterator[Callable[[Tensor], None]]:
     """Write a video, atomically: what is given takes its pictures, [H, W, 3] in [0, 1], one after the other.
 
     H.264 keeps colours for blocks of 2 x 2 pixels, so a last odd row or column is left out. Leaving with an exception
-    writes nothing. Raises SceneError where the file cannot be written.
+    writes nothing. Raises SceneError where the file cannot be written, or its sides are shorter than 2 or longer than
+    LONGEST.
     """
+    import av
     import imageio.v3
 
     path = Path(path)
@@ -135,12 +140,14 @@ def video(path: Path, fps: float) -> Iterator[Callable[[Tensor], None]]:
             yield lambda picture: _add(writer, picture)
             if not writer.frames_written:
                 raise SceneError(f"{path}: a video needs at least one picture.")
-    except OSError as error:
+    except (OSError, av.FFmpegError) as error:
         raise SceneError(f"{path}: cannot be written ({error.strerror or error}).") from error
 
 
 def _add(writer: Any, picture: Tensor) -> None:
     height, width = (side - side % 2 for side in picture.shape[:2])
+    if not 2 <= min(height, width) <= max(height, width) <= LONGEST:
+        raise SceneError(f"A video of {width} x {height} pixels cannot be made; its sides have 2 to {LONGEST:,}.")
     writer.write_frame(_as_video(picture[:height, :width].detach().cpu().numpy()), pixel_format="yuv444p")
 
 

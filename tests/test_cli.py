@@ -380,10 +380,11 @@ def test_a_restored_video_may_be_steadied(capsys, tmp_path, scene, cameras):
     [
         (["--mode", "depth"], "a video shows color or trust"),
         (["--index", "0"], "--index draws one camera"),
-        (["--seconds", "0"], "a video has 1 to 36,000 pictures"),
+        (["--seconds", "0"], "--seconds 0: at --fps 30 a video has 1 to 36,000 pictures"),
         (["--seconds", "1e30"], "a video has 1 to 36,000 pictures"),
         (["--seconds", "nan"], "a video has 1 to 36,000 pictures"),
-        (["--fps", "-3"], "a video has 1 to 36,000 pictures"),
+        (["--fps", "0.1"], "--fps 0.1: a video has 1 to 240 pictures a second"),
+        (["--fps", "nan"], "a video has 1 to 240 pictures a second"),
         (["--size", "1x64"], "at least 2 pixels"),
     ],
 )

@@ -191,3 +191,10 @@ def test_a_video_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SceneError, match=r"x.mp4: cannot be written"), images.video(tmp_path / "file" / "x.mp4", 30):
         pass
+
+
+@pytest.mark.parametrize("size", [(16, 16400), (1, 64)])
+def test_a_video_that_cannot_be_coded_says_so(tmp_path, size):
+    with pytest.raises(SceneError, match="cannot be made"), images.video(tmp_path / "x.mp4", 30) as add:
+        add(torch.zeros(*size, 3))
+    assert not list(tmp_path.iterdir())

@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait
 
 VIDEO = ".mp4"
 """images.VIDEO, whose import would bring torch."""
-MOST_FRAMES = 36_000
-"""Ten minutes at 60 pictures a second."""
+MOST_FRAMES, MOST_FPS = 36_000, 240
+"""Ten minutes at 60 pictures a second; more of these than any screen shows."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +197,11 @@ class Render:
             raise ExgsError(f"--mode {self.mode}: a video shows color or trust; pictures show the others.")
         if self.index is not None:
             raise ExgsError("--index draws one camera; a video goes through all of them.")
-        if not (self.seconds > 0 and self.fps > 0 and 1 <= self._frames() <= MOST_FRAMES):
+        if not 1 <= self.fps <= MOST_FPS:
+            raise ExgsError(f"--fps {self.fps:g}: a video has 1 to {MOST_FPS} pictures a second.")
+        if not (self.seconds > 0 and 1 <= self._frames() <= MOST_FRAMES):
             raise ExgsError(
-                f"--seconds {self.seconds:g} --fps {self.fps:g}: a video has 1 to {MOST_FRAMES:,} pictures."
+                f"--seconds {self.seconds:g}: at --fps {self.fps:g} a video has 1 to {MOST_FRAMES:,} pictures."
             )
         if min(self.size) < 2:
             raise ExgsError(f"--size {self.size[0]}x{self.size[1]}: a video has at least 2 pixels each way.")
