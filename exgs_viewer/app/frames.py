@@ -206,11 +206,10 @@ class Frames:
         began = time.perf_counter()
         try:
             color = live.restorer.restore(output, live.settings, retention=request.compression.keep)
-            if live.settings.steady and request.moving:
-                self._before = steadied(output, request.camera, color, self._before)
+            if live.settings.steady:
+                before = self._before if request.moving else None
+                self._before = steadied(output, request.camera, color, before)
                 color = self._before.color
-            else:
-                self._before = Shown(output, request.camera, color)
             synchronise()
         except Exception as error:  # It may be anything that a network or a driver raises; the picture shall come.
             self._trouble = error
