@@ -178,30 +178,27 @@ class Frames:
 
         Kept while only a divider moves.
         """
-        color = self._color(request, output)
-        if color is None:
-            return output
-        key = (self._restored[0], request.mode)
+        made_by = (request.repaired, request.live, request.moving)
+        key = (*made_by, output, request.strength, request.fade, request.mode)
         if self._finish is None or self._finish[0] != key:
+            color = self._color(request, output)
+            if color is None:
+                return output
             self._finish = (key, compose.trust(output.color, color) if request.mode == "trust" else color)
         return replace(output, color=self._finish[1])
 
     def _color(self, request: FrameRequest, output: RenderOutput) -> Tensor | None:
         """[H, W, 3]: what was drawn (`output`), restored; None where that cannot be done yet."""
-        repaired, live = request.repaired, request.live
-        if repaired is None and live is None:
-            return None
-        key = (repaired, live, output, request.strength, request.fade, request.moving)
-        if self._restored is None or self._restored[0] != key:
-            color = self._lively(request, output) if repaired is None else restored_color(request, output)
-            if color is None:
-                return None
-            self._restored = (key, color)
-        return self._restored[1]
+        if request.repaired is not None:
+            return restored_color(request, output)
+        color = None if request.live is None else self._lively(request, output)
+        return color if color is None or request.strength == 1 else torch.lerp(output.color, color, request.strength)
 
     def _lively(self, request: FrameRequest, output: RenderOutput) -> Tensor | None:
-        """Restored on the spot; None where that went wrong, which the frame tells."""
-        live = request.live
+        """Restored on the spot at full strength; None where that went wrong, which the frame tells."""
+        live, key = request.live, (request.live, output, request.moving)
+        if self._restored is not None and self._restored[0] == key:
+            return self._restored[1]
         synchronise()  # So that the clock counts only what follows.
         began = time.perf_counter()
         try:
@@ -216,7 +213,8 @@ class Frames:
             return None
         self._restoring = time.perf_counter() - began
         self._timings.append(Timing("restored", output.alpha.numel(), 1, self._restoring))
-        return color if request.strength == 1 else torch.lerp(output.color, color, request.strength)
+        self._restored = (key, color)
+        return color
 
     def _key_at_rest(self, request: FrameRequest, side: Side) -> tuple:
         return picture_key(request, drawn_for(side), pane_size(request, side))

@@ -306,9 +306,9 @@ def test_strength_and_divider_need_no_restorer_in_flight(stand, flying):
     wiped = replace(moved(flying, 1), layout="wipe", beside="compressed")
     turn(stand, wiped, 0.01)
     turn(stand, replace(wiped, wipe=0.2), 0.01)
-    assert len(stand.painter.given) == 1
     shown = turn(stand, replace(moved(flying, 1), restore=replace(flying.restore, strength=0.5)), 0.01)
     assert blue_of(shown) == 0.25
+    assert len(stand.painter.given) == 1
 
 
 def test_a_slow_restorer_waits_for_rest(stand, flying):
