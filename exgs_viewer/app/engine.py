@@ -157,23 +157,21 @@ class Engine:
 
     def capture(self, path: Path, view: ViewState, meta: dict[str, Any]) -> None:
         """Draw `view` at its size in the background and write it as PNG with `meta` inside."""
-        if self._opened is None or self._renderer is None or view.camera is None:
-            raise BackendError("There is no picture to save yet; open a scene first.")
-        request = self._request(view, FULL)
-        tools = self._tools(request, view)
+        request, tools = self._shot(view, "picture to save")
         self._order("capture", lambda report: work.capture(tools, request, view.restore, path, meta, report))
 
     def film(self, path: Path, view: ViewState, flight: work.Flight) -> None:
         """Draw `view` from every camera of a flight in the background and write it as a video."""
-        if self._opened is None or self._renderer is None or view.camera is None:
-            raise BackendError("There is no video to make yet; open a scene first.")
-        request = self._request(view, FULL)
-        tools = self._tools(request, view)
+        request, tools = self._shot(view, "video to make")
         self._submit("film", lambda report: work.film(tools, request, view.restore, path, flight, report))
 
-    def _tools(self, request: FrameRequest, view: ViewState) -> work.Tools:
+    def _shot(self, view: ViewState, what: str) -> tuple[FrameRequest, work.Tools]:
+        """What a job draws `view` from, and with. Raises BackendError where there is no scene."""
+        if self._opened is None or self._renderer is None or view.camera is None:
+            raise BackendError(f"There is no {what} yet; open a scene first.")
+        request = self._request(view, FULL)
         fitted = self._repairer.fitted(request)
-        return work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore, fitted))
+        return request, work.Tools(self._stages, self._renderer, lambda: self._repairer.open(view.restore, fitted))
 
     def cancel(self, job: str) -> None:
         """Stop a job; what was there before stays."""

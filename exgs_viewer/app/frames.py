@@ -248,10 +248,10 @@ class Frames:
 
     def _compressed(self, request: FrameRequest) -> GaussianCloud:
         if request.reduced is not None:
-            return request.reduced.shown
+            return compressed_cloud(request)
         key = (request.ranked, drawn_settings(request.compression))
         if self._cut is None or self._cut[0] != key:
-            self._cut = (key, request.ranked.kept(request.compression))
+            self._cut = (key, compressed_cloud(request))
         return self._cut[1]
 
     def _measured(self, request: FrameRequest) -> dict[Side, float]:
@@ -269,6 +269,11 @@ class Frames:
             if color is not None:
                 result["restored"] = compose.psnr(color, self._picture(request, "original", place).color)
         return result
+
+
+def compressed_cloud(request: FrameRequest) -> GaussianCloud:
+    """What is drawn of the compressed side: the merged scene where it is there, else the ranking's first Gaussians."""
+    return request.ranked.kept(request.compression) if request.reduced is None else request.reduced.shown
 
 
 def restored_color(request: FrameRequest, output: RenderOutput) -> Tensor:
@@ -311,7 +316,7 @@ def surface_at(frame: Frame, u: float, v: float) -> Vector | None:
     output = frame.outputs[side]
     height, width = output.depth.shape
     column, row = min(int(share * width), width - 1), min(int(v * height), height - 1)
-    z, camera = _depth_around(output, row, column), request.camera
+    z, camera = depth_around(output, row, column), request.camera
     if z is None:
         return None
     focal = camera.focal((width, height))
@@ -320,7 +325,8 @@ def surface_at(frame: Frame, u: float, v: float) -> Vector | None:
     return tuple(place + x * right + y * down + z * forward for place, right, down, forward in axes)
 
 
-def _depth_around(output: RenderOutput, row: int, column: int) -> float | None:
+def depth_around(output: RenderOutput, row: int, column: int) -> float | None:
+    """Median depth of the pixels around a place, of more of them where there is a hole; None where nothing is."""
     for reach in (2, 6, 16):
         window = (slice(max(row - reach, 0), row + reach + 1), slice(max(column - reach, 0), column + reach + 1))
         seen = output.depth[window][output.alpha[window] > 0.33]

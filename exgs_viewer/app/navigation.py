@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pyglm import glm
 
-from exgs_viewer.scene.camera import Camera, Vector, blend, distance, dolly, fly, look, look_at, orbit
+from exgs_viewer.scene.camera import Camera, Vector, ahead, blend, distance, dolly, fly, look, look_at, orbit
 
 TURN = math.pi
 """Radians that a drag over the whole picture height turns the view."""
@@ -63,7 +63,7 @@ class Navigator:
 
 def started(camera: Camera, up: Vector, extent: float, speed: float = 1.0) -> Navigator:
     """Stand at `camera`; the focus lies a third of the scene ahead until the picture tells what is there."""
-    return Navigator(camera, _ahead(camera, 0.35 * extent), up, extent, home=camera, speed=speed)
+    return Navigator(camera, ahead(camera, 0.35 * extent), up, extent, home=camera, speed=speed)
 
 
 def dragged(nav: Navigator, right: float, down: float) -> Navigator:
@@ -71,21 +71,21 @@ def dragged(nav: Navigator, right: float, down: float) -> Navigator:
     if nav.flying:
         # The scene follows the hand, so the head turns against it.
         camera = look(nav.camera, right * TURN / 2, down * TURN / 2, nav.up)
-        return _at(nav, camera, _ahead(camera, distance(nav.camera, nav.focus)))
+        return _at(nav, camera, ahead(camera, distance(nav.camera, nav.focus)))
     return _at(nav, orbit(nav.camera, nav.focus, -right * TURN, -down * TURN, nav.up), nav.focus)
 
 
 def looked(nav: Navigator, right: float, down: float) -> Navigator:
     """Turn the head with the hand (right button while flying): the view goes where the mouse goes."""
     camera = look(nav.camera, -right * TURN / 2, -down * TURN / 2, nav.up)
-    return _at(nav, camera, _ahead(camera, distance(nav.camera, nav.focus)))
+    return _at(nav, camera, ahead(camera, distance(nav.camera, nav.focus)))
 
 
 def panned(nav: Navigator, right: float, down: float) -> Navigator:
     """Shift the scene with the hand: what lies at the focus stays under the mouse."""
     reach = 2 * distance(nav.camera, nav.focus) * math.tan(nav.camera.fov_y / 2)
     camera = fly(nav.camera, -right * reach, -down * reach, 0.0)
-    return _at(nav, camera, _ahead(camera, distance(nav.camera, nav.focus)))
+    return _at(nav, camera, ahead(camera, distance(nav.camera, nav.focus)))
 
 
 def wheeled(nav: Navigator, notches: float) -> Navigator:
@@ -94,7 +94,7 @@ def wheeled(nav: Navigator, notches: float) -> Navigator:
     least = 0.02 * nav.extent
     if notches > 0 and away < 1.5 * least:
         camera = fly(nav.camera, 0.0, 0.0, (1 - WHEEL**notches) * 1.5 * least)
-        return _at(nav, camera, _ahead(camera, away))
+        return _at(nav, camera, ahead(camera, away))
     factor = max(WHEEL**notches, least / max(away, 1e-9))
     farthest = 20 * nav.extent
     if away * factor > farthest:
@@ -115,7 +115,7 @@ def flown(nav: Navigator, wish: Vector, boost: float, seconds: float) -> Navigat
     if wish == (0.0, 0.0, 0.0) and max(map(abs, velocity)) < 1e-3 * PACE * nav.extent * nav.speed:
         return replace(nav, velocity=(0.0, 0.0, 0.0))
     camera = fly(nav.camera, *(part * seconds for part in velocity))
-    moved = replace(_at(nav, camera, _ahead(camera, distance(nav.camera, nav.focus))), velocity=velocity)
+    moved = replace(_at(nav, camera, ahead(camera, distance(nav.camera, nav.focus))), velocity=velocity)
     return replace(moved, flying=True) if wish != (0.0, 0.0, 0.0) else moved
 
 
@@ -139,7 +139,7 @@ def glided(nav: Navigator, now: float) -> Navigator:
 
 def gone_to(nav: Navigator, camera: Camera, now: float, focus: Vector | None = None) -> Navigator:
     """Glide to another camera."""
-    focus = focus or _ahead(camera, distance(nav.camera, nav.focus))
+    focus = focus or ahead(camera, distance(nav.camera, nav.focus))
     glide = Glide(nav.camera, camera, now)
     return replace(nav, focus=focus, glide=glide, velocity=(0.0, 0.0, 0.0))
 
@@ -154,7 +154,7 @@ def focused(nav: Navigator, point: Vector, now: float) -> Navigator:
 
 def homed(nav: Navigator, now: float) -> Navigator:
     """Glide back to the first view."""
-    return replace(gone_to(nav, replace(nav.home, fov_y=nav.camera.fov_y), now, _ahead(nav.home, 0.35 * nav.extent)))
+    return replace(gone_to(nav, replace(nav.home, fov_y=nav.camera.fov_y), now, ahead(nav.home, 0.35 * nav.extent)))
 
 
 def framed(nav: Navigator, centre: Vector, radius: float, now: float) -> Navigator:
@@ -180,7 +180,7 @@ def refocused(nav: Navigator, depth: float) -> Navigator:
     """Turn around what lies `depth` ahead in the middle of the picture; the view does not change."""
     if not 0.01 * nav.extent < depth < 5 * nav.extent:
         return nav
-    return replace(nav, focus=_ahead(nav.camera, depth))
+    return replace(nav, focus=ahead(nav.camera, depth))
 
 
 def with_fov(nav: Navigator, fov_y: float) -> Navigator:
@@ -190,7 +190,3 @@ def with_fov(nav: Navigator, fov_y: float) -> Navigator:
 
 def _at(nav: Navigator, camera: Camera, focus: Vector) -> Navigator:
     return replace(nav, camera=camera, focus=focus, glide=None)
-
-
-def _ahead(camera: Camera, away: float) -> Vector:
-    return tuple(place + away * axis for place, axis in zip(camera.position, camera.forward, strict=True))

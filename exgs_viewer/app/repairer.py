@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from torch import Tensor
+
 from exgs_viewer.app import work
 from exgs_viewer.app.frames import pane_size
 from exgs_viewer.app.stages import Stages
@@ -114,20 +116,18 @@ class Repairer:
 
     def _lively(self, request: FrameRequest, settings: RestoreSettings) -> Live | None:
         """The restorer itself, where it is known to keep up with the drawing of such a picture."""
-        name, opened = settings.restorer, self._restorer
+        name, by_filter = settings.restorer, settings.restorer == SceneRestorer.name
+        opened = self._restorer if self._restorer is not None and self._restorer.name == name else None
+        by = self.fitted(request) if by_filter else opened
         seconds, device = self._paces.get(name, (math.inf, ""))
         width, height = pane_size(request, "restored")
         limit = QUICK if self._live is None else LINGER * QUICK
-        if name == SceneRestorer.name:
-            key = (name, settings.steady, self.fitted(request))
-        else:
-            key = (name, settings.steady, opened if opened is not None and opened.name == name else None)
-        lively = device in LIVE_ON and name not in self._unlively and key[2] is not None
+        lively = device in LIVE_ON and name not in self._unlively and by is not None
         if not lively or seconds * width * height > limit:
             self._live = None
-        elif self._live is None or self._live[0] != key:
-            restorer = SceneRestorer(key[2]) if name == SceneRestorer.name else opened
-            self._live = (key, Live(restorer, replace(settings, strength=1.0)))
+        elif self._live is None or self._live[0] != (by, settings.steady):
+            restorer = SceneRestorer(by) if by_filter else by
+            self._live = ((by, settings.steady), Live(restorer, replace(settings, strength=1.0)))
         return self._live and self._live[1]
 
     def _heed(self, frame: Frame) -> None:
@@ -135,11 +135,13 @@ class Repairer:
         name = frame.request.live.settings.restorer
         if frame.trouble is not None:
             self._unlively.add(name)  # At rest it is tried again, and told where it still cannot work.
-        elif frame.restoring is not None:
-            self._seconds[name] = frame.restoring
-            output = frame.outputs["restored"]
-            if frame.request.draft.whole:
-                self._paces[name] = (frame.restoring / output.alpha.numel(), output.color.device.type)
+        elif frame.restoring is not None and frame.request.draft.whole:
+            self._time(name, frame.restoring, frame.outputs["restored"].color)
+
+    def _time(self, name: str, seconds: float, picture: Tensor) -> None:
+        """A restorer took so long for a picture [H, W, 3]."""
+        self._seconds[name] = seconds
+        self._paces[name] = (seconds / picture[..., 0].numel(), picture.device.type)
 
     def follow(
         self, request: FrameRequest, frame: Frame | None, view: ViewState, renderer: Renderer | None = None
@@ -189,9 +191,7 @@ class Repairer:
                 self._failed = (outcome.request.settings, str(error))
                 errors.append(error)
             elif outcome.result is not None:
-                name, picture = outcome.request.settings.restorer, outcome.result.picture
-                self._seconds[name] = outcome.result.seconds
-                self._paces[name] = (outcome.result.seconds / picture[..., 0].numel(), picture.device.type)
+                self._time(outcome.request.settings.restorer, outcome.result.seconds, outcome.result.picture)
                 self._take(outcome.result)
             elif outcome.request.key == self._asked:
                 self._asked = None  # Given up on; if the view is the wanted one again, ask again.

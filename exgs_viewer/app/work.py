@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from exgs_viewer.app.frames import Frames, compose_layout, pane_size, picture_key
+from exgs_viewer.app.frames import Frames, compose_layout, compressed_cloud, pane_size, picture_key
 from exgs_viewer.app.stages import SizeModel, Stages
 from exgs_viewer.app.state import FrameRequest, Live, Ranked, Reduced, Saved
 from exgs_viewer.compress.select import keep_count
@@ -89,10 +89,10 @@ class RestoreRequest:
 def moved(renderer: Renderer, request: FrameRequest, right: float, down: float) -> RenderOutput:
     """The compressed scene as the restored pane shows it, but for parts of a pixel by which the camera is turned."""
     size = pane_size(request, "restored")
-    cloud = request.reduced.shown if request.reduced else request.ranked.kept(request.compression)
     camera, focal = request.camera, request.camera.focal(size)
     upwards = tuple(-axis for axis in camera.down)
-    return renderer.render(cloud, look(camera, -right / focal, -down / focal, upwards), size, request.render)
+    turned = look(camera, -right / focal, -down / focal, upwards)
+    return renderer.render(compressed_cloud(request), turned, size, request.render)
 
 
 def repair_key(request: FrameRequest, settings: RestoreSettings, fitted: SceneFilter | None = None) -> tuple:

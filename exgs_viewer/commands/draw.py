@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait
     from exgs_viewer.render import Renderer, RenderOutput
     from exgs_viewer.restore import Restorer as OpenRestorer
     from exgs_viewer.scene import Scene
-    from exgs_viewer.scene.camera import Camera
+    from exgs_viewer.scene.camera import Camera, Vector
 
 VIDEO = ".mp4"
 """images.VIDEO, whose import would bring torch."""
@@ -229,9 +229,17 @@ class Render:
         if self.way in ("auto", "cameras") and len(cameras) > 1:
             return flight.through(cameras, count)
         camera = cameras[0] if cameras else first_view(scene)
-        depth = flight.depth_ahead(self._drawn(renderer, scene, camera).depth)
         way = flight.around if self.way == "around" else flight.sway
-        return way(camera, flight.focus_of(camera, depth), scene.up, count)
+        return way(camera, self._focus(renderer, scene, camera), scene.up, count)
+
+    def _focus(self, renderer: Renderer, scene: Scene, camera: Camera) -> Vector:
+        """The point in the middle of the picture, as the window finds what to turn around."""
+        from exgs_viewer.app.frames import depth_around
+        from exgs_viewer.evaluate.flicker import distance_of
+        from exgs_viewer.scene.camera import ahead
+
+        output, (width, height) = self._drawn(renderer, scene, camera), self.size
+        return ahead(camera, depth_around(output, height // 2, width // 2) or distance_of(output))
 
     def _film(self, renderer: Renderer, scene: Scene, cameras: list[Camera], restorer: OpenRestorer | None) -> int:
         from exgs_viewer import images

@@ -34,8 +34,8 @@ TILES = (768, 512, 256)
 """Longest side that is painted at once, pixels: the first, and what it falls back to where memory runs out."""
 OVERLAP = 64
 """Pixels over which neighbouring tiles fade into each other."""
-SHORT = ","
-"""What comes between a label and that memory is short."""
+SHORT = ", in pieces of"
+"""How what a label says of short memory begins."""
 USUAL_RETENTION = 0.1
 """Taken where nobody says how much was kept."""
 
@@ -114,7 +114,7 @@ class PainterRestorer:
 
     def _fall_back(self, tile: int) -> None:
         """Work with less memory from now on, and say so."""
-        self.label = f"{self.label.partition(SHORT)[0]}{SHORT} in pieces of {tile} pixels for want of memory"
+        self.label = f"{self.label.partition(SHORT)[0]}{SHORT} {tile} pixels for want of memory"
         self._tile = tile
         _log.warning("Memory ran out; '%s' paints in pieces of %d pixels from now on.", self.name, tile)
         if torch.cuda.is_available():

@@ -122,6 +122,11 @@ def path_through(cameras: Sequence[Camera], steps: int) -> list[Camera]:
     return [blend(cameras[i], cameras[i + 1], place - i) for place, i in zip(places, starts, strict=True)]
 
 
+def ahead(camera: Camera, away: float) -> Vector:
+    """The point `away` world units in front of a camera, in the middle of its picture."""
+    return tuple(place + away * axis for place, axis in zip(camera.position, camera.forward, strict=True))
+
+
 def distance(camera: Camera, point: Vector) -> float:
     """World units between the camera and a point."""
     return float(glm.distance(glm.vec3(camera.position), glm.vec3(point)))

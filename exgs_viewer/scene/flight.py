@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from exgs_viewer.scene.camera import Camera, Vector, orbit
 
@@ -45,22 +44,6 @@ def sway(camera: Camera, focus: Vector, up: Vector, count: int) -> list[Camera]:
     """`count` cameras that sway before `focus`, left, right and back: safe in a room, and can be played on."""
     swing = [2 * math.pi * number / count for number in range(count)]
     return [orbit(camera, focus, SWAY * math.sin(phase), LIFT * math.sin(2 * phase), up) for phase in swing]
-
-
-def focus_of(camera: Camera, depth: float) -> Vector:
-    """The point `depth` world units in front of a camera."""
-    return tuple(place + depth * axis for place, axis in zip(camera.position, camera.forward, strict=True))
-
-
-def depth_ahead(depth: Tensor) -> float:
-    """How far what lies in the middle of a picture is: the median of `depth` [H, W] there, 1 where nothing is."""
-    height, width = depth.shape
-    for share in (8, 4, 2):
-        middle = depth[(height - height // share) // 2 :, (width - width // share) // 2 :]
-        middle = middle[: max(1, height // share), : max(1, width // share)]
-        if (middle > 0).any():
-            return float(middle[middle > 0].median())
-    return float(depth[depth > 0].median()) if (depth > 0).any() else 1.0
 
 
 def _knots(values: NDArray) -> NDArray:

@@ -209,11 +209,11 @@ def test_where_memory_runs_out_smaller_pieces_are_painted_with_a_word(monkeypatc
         return encode(part)
 
     monkeypatch.setattr(network, "encode", encode_little)
-    restorer = PainterRestorer(network, "lite", "Restored (test)")
+    restorer = PainterRestorer(network, "lite", "Base weights, not fine-tuned")
     image, alpha = torn(40, 600)
     restored = restorer.restore(drawn(image, alpha), FULL, retention=KEPT)
     assert_close(restored, at_first(image, alpha), rtol=0, atol=1e-5)
-    assert restorer.label == "Restored (test), in pieces of 256 pixels for want of memory"
+    assert restorer.label == "Base weights, not fine-tuned, in pieces of 256 pixels for want of memory"
     assert [record.getMessage() for record in caplog.records][-1].startswith("Memory ran out; 'lite' paints in pieces")
     before = len(asked)
     assert restorer.restore(drawn(image, alpha), FULL, retention=KEPT) is not None

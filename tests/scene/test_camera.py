@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from exgs_viewer.errors import SceneError
 from exgs_viewer.scene.camera import (
     Camera,
+    ahead,
     blend,
     distance,
     dolly,
@@ -117,6 +118,12 @@ def test_dollying_scales_the_distance(camera):
     assert distance(dolly(camera, (1, 1, 1), 0.5), (1, 1, 1)) == pytest.approx(
         0.5 * distance(camera, (1, 1, 1)), rel=1e-5
     )
+
+
+def test_what_lies_ahead_is_in_the_middle_of_the_picture(camera):
+    target = look_at((2.0, -1.0, 3.0), (0.0, 0.0, 0.0), UP)
+    assert ahead(target, distance(target, (0.0, 0.0, 0.0))) == pytest.approx((0.0, 0.0, 0.0), abs=1e-5)
+    assert ahead(camera, 2.5) == pytest.approx(fly(camera, 0, 0, 2.5).position, abs=1e-5)
 
 
 def test_a_path_goes_through_its_cameras_in_even_steps(camera):

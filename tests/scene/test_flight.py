@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from exgs_viewer.scene.camera import distance, look_at
-from exgs_viewer.scene.flight import LIFT, SWAY, around, focus_of, sway, through
+from exgs_viewer.scene.flight import LIFT, SWAY, around, sway, through
 
 UP = (0.0, -1.0, 0.0)
 VIEWS = [
@@ -81,8 +81,3 @@ def test_swaying_stays_before_what_it_looks_at():
     limit = 2 * distance(camera, focus) * math.sin((SWAY + LIFT) / 2)
     assert 0.8 * limit < max(distance(each, camera.position) for each in way) <= limit
     assert steps([*way, way[0]]).max() < 4 * np.median(steps(way))
-
-
-def test_the_focus_lies_in_the_middle_of_the_picture():
-    camera = VIEWS[2]
-    assert focus_of(camera, distance(camera, (0.0, 0.0, 0.0))) == pytest.approx((0.0, 0.0, 0.0), abs=1e-5)
