@@ -293,13 +293,14 @@ def polish(
 def tune(cloud: GaussianCloud, known: Pictures, renderer: Renderer, report: Report = quiet) -> SceneFilter | None:
     """The filter that brings pictures of a compressed scene nearer to the uncut ones, `known`; None where none does."""
 
-    def drawn(exam: Exam, step: int) -> Iterator[scene_filter.Pair]:
+    def drawn(exam: Exam, step: int, report: Report) -> Iterator[scene_filter.Pair]:
         for number in range(0, len(exam.cameras), step):
-            report(number / len(exam.cameras), "Fitting the scene's filter")
+            report(number / len(exam.cameras), "Looking at what the scene's filter has to mend")
             output = renderer.render(cloud, exam.cameras[number], exam.size, RenderSettings())
             yield output, exam.pictures[number].to(cloud.device)
 
-    return scene_filter.fit(drawn(known.study, TUNED_BY), list(drawn(known.exam, 1)))
+    judged = list(drawn(known.exam, 1, _part(report, 0.0, 0.1)))
+    return scene_filter.fit(drawn(known.study, TUNED_BY, _part(report, 0.1, 0.4)), judged, _part(report, 0.5, 0.5))
 
 
 Improve = Callable[[Stage, Renderer, Exam, Report], GaussianCloud]

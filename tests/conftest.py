@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from shutil import which
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from exgs_viewer.render import RenderOutput
+from exgs_viewer.restore import scene_filter
+from exgs_viewer.restore.scene_filter import SceneFilter
 from exgs_viewer.scene.camera import Camera, look_at
 from exgs_viewer.scene.cloud import GaussianCloud
 
@@ -39,6 +42,12 @@ def random_cloud(n: int, seed: int = 0, sh_degree: int = 3) -> GaussianCloud:
 def drawn(color: Tensor, alpha: Tensor, background: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> RenderOutput:
     """A picture [H, W, 3] over `background`, as if a renderer had drawn it at distance 1 wherever `alpha` [H, W] is."""
     return RenderOutput(color, alpha, (alpha > 0).to(alpha), background)
+
+
+def tinting(red: float, green: float, blue: float) -> SceneFilter:
+    """A scene's filter that adds this much to whatever is drawn."""
+    nothing = scene_filter.silent()
+    return replace(nothing, biases=(*nothing.biases[:-1], torch.tensor([red, green, blue])))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from exgs_viewer.settings import (
     WindowSettings,
     save_settings,
 )
+from tests.conftest import tinting
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = ["--size", "96x64"]
@@ -315,14 +316,9 @@ def test_a_scene_trained_antialiased_is_drawn_so_and_stays_so_when_compressed(ca
 
 
 def test_a_scene_filter_travels_in_the_file(capsys, tmp_path, scene, cameras, monkeypatch):
-    import torch
-
     from exgs_viewer import pipeline
-    from exgs_viewer.restore.scene_filter import TERMS, SceneFilter
 
-    fitted = SceneFilter(torch.zeros(TERMS, 3))
-    fitted.weights[0] = 0.1
-    monkeypatch.setattr(pipeline, "tune", lambda *_: fitted)
+    monkeypatch.setattr(pipeline, "tune", lambda *_: tinting(0.1, 0.1, 0.1))
     view, small = ["--cameras", cameras, "--index", 0, *SIZE], tmp_path / "small.exgs"
     assert told(capsys, "compress", scene, "-o", small, "--keep", "0.5", "--scene-filter")["scene_filter"] is True
     told(capsys, "render", small, *view, "-o", tmp_path / "small.png")

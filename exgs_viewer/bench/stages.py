@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from exgs_viewer import pipeline
 from exgs_viewer.app import compose
 from exgs_viewer.app.engine import Engine
@@ -18,8 +16,8 @@ from exgs_viewer.compress.scores import SCORING_SIZE
 from exgs_viewer.compress.select import rank
 from exgs_viewer.errors import WeightsError
 from exgs_viewer.render import Renderer, RenderOutput
-from exgs_viewer.restore import RESTORERS, open_restorer
-from exgs_viewer.restore.scene_filter import TERMS, SceneFilter, SceneRestorer
+from exgs_viewer.restore import RESTORERS, open_restorer, scene_filter
+from exgs_viewer.restore.scene_filter import SceneRestorer
 from exgs_viewer.scene import Scene, exgs, open_scene
 from exgs_viewer.scene.camera import Camera, Size
 from exgs_viewer.scene.cloud import GaussianCloud
@@ -156,7 +154,7 @@ def _painting(watch: Stopwatch, output: RenderOutput, plan: Plan) -> Iterator[Ro
 def _restored(watch: Stopwatch, name: str, output: RenderOutput, keep: float) -> Row:
     # A filter takes as long whatever its weights are.
     filters = name == SceneRestorer.name
-    restorer = SceneRestorer(SceneFilter(torch.zeros(TERMS, 3))) if filters else open_restorer(name)
+    restorer = SceneRestorer(scene_filter.silent()) if filters else open_restorer(name)
     settings = RestoreSettings()
     row = watch.row("restore", [lambda: restorer.restore(output, settings, retention=keep)], keep)
     return replace(row, restorer=name)

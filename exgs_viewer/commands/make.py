@@ -42,7 +42,7 @@ class Compress:
     """paper: UGC as published, default: ours without any training, best: ours with a short fit; flags change it."""
     compression: OmitArgPrefixes[CompressionFlags] = field(default_factory=CompressionFlags)
     scene_filter: FlagCreatePairsOff[bool] = False
-    """Also fit a filter to the pictures of the compressed scene, a kilobyte in the file, for `--restore scene`."""
+    """Also fit a filter to the pictures of the compressed scene, 5 kB in the file, for `--restore scene`."""
     backend: Backend = "auto"
     """Which renderer judges the Gaussians; auto takes CUDA where it works, otherwise the CPU."""
     json: FlagCreatePairsOff[bool] = False

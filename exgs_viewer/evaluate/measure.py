@@ -73,11 +73,13 @@ class Measurer:
         self.report, words = report, f"{self.case.name}: {method} at {keep:.3g}"
         report(0.0, f"{words}, compressing")
         done = methods.compress(method, self.subject, keep)
+        extra = dict.fromkeys(wanted, 0)
         if SceneRestorer.name in wanted:
             report(0.15, f"{words}, fitting its filter")
             fitted = pipeline.tune(done.cloud, self._pictures(done.cloud.sh_degree), self.renderer)
             # Where no filter helps, the picture counts as it is; the fill has rows of its own.
             self.restorers[SceneRestorer.name] = SceneRestorer(fitted) if fitted else None
+            extra[SceneRestorer.name] = fitted.bytes if fitted else 0
         found: dict[str, list[Future]] = {restorer: [] for restorer in wanted}
         for number, view in enumerate(self.case.views):
             report(0.2 + 0.8 * number / len(self.case.views), f"{words}, view {number + 1} of {len(self.case.views)}")
@@ -93,8 +95,9 @@ class Measurer:
         for restorer, key in wanted.items():
             compared = [future.result() for future in found[restorer]]
             psnr, ssim, distance, flip = (_mean(values) for values in zip(*compared, strict=True))
+            size = done.bytes + extra[restorer]
             row = Row(
-                self.case.name, method, restorer, keep, len(done.cloud), done.bytes, uncut / done.bytes,
+                self.case.name, method, restorer, keep, len(done.cloud), size, uncut / size,
                 psnr, ssim, distance, flip, done.seconds,
                 *steady.get(restorer, (None, None)), steady.get(NO_RESTORER, (None,))[0],
             )  # fmt: skip

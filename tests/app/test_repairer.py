@@ -16,9 +16,10 @@ from exgs_viewer.app.pace import FULL
 from exgs_viewer.app.repairer import FADE
 from exgs_viewer.app.state import Failed, Fetched, Finished, FrameReady, FrameRestored, Progress, Saved, SizeKnown
 from exgs_viewer.errors import WeightsError
-from exgs_viewer.restore.scene_filter import TERMS, SceneFilter, from_meta
+from exgs_viewer.restore.scene_filter import from_meta
 from exgs_viewer.scene.camera import fly
 from exgs_viewer.settings import CompressionSettings, RestoreSettings
+from tests.conftest import tinting
 
 LITE = RestoreSettings(restorer="lite")
 BLUE = (0, 0, 2)
@@ -170,9 +171,7 @@ def filters(stand, found):
 
 
 def bluer():
-    fitted = SceneFilter(torch.zeros(TERMS, 3))
-    fitted.weights[0, 2] = 0.25  # Of alpha, which is 1 everywhere: a quarter more blue.
-    return fitted
+    return tinting(0.0, 0.0, 0.25)  # Of alpha, which is 1 everywhere.
 
 
 def test_a_scene_s_filter_is_fitted_once_it_is_wanted_and_the_sliders_rest(stand, resting):
@@ -194,7 +193,7 @@ def test_a_filter_is_saved_with_the_scene_that_it_belongs_to(stand, resting, tmp
     stand.rest(wanted)
     stand.engine.save(tmp_path / "a.exgs", wanted)
     stand.until(Saved)
-    assert torch.equal(from_meta(stand.saved[-1][2]).weights, bluer().weights)
+    assert torch.equal(from_meta(stand.saved[-1][2]).biases[-1], bluer().biases[-1])
     stand.rest(replace(wanted, compression=replace(wanted.compression, keep=0.3), restoring=False))
     stand.engine.save(tmp_path / "b.exgs", replace(wanted, compression=replace(wanted.compression, keep=0.3)))
     stand.until(Saved)

@@ -9,7 +9,6 @@ import statistics
 from dataclasses import replace
 
 import pytest
-import torch
 
 from exgs_viewer import cli, evaluate, metrics
 from exgs_viewer.evaluate import measure, page
@@ -17,10 +16,10 @@ from exgs_viewer.evaluate.plan import ROW_FIELDS, cases
 from exgs_viewer.evaluate.store import Store
 from exgs_viewer.methods import Subject, compress
 from exgs_viewer.render import open_renderer
-from exgs_viewer.restore.scene_filter import TERMS, SceneFilter
 from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.views import guess_up
 from exgs_viewer.settings import RenderSettings
+from tests.conftest import tinting
 
 
 def without_time(rows: list) -> list[dict]:
@@ -76,9 +75,7 @@ def test_flicker_is_measured_where_it_is_asked_for(plan):
 
 
 def test_scene_filters_are_fitted_to_each_compressed_scene(plan, monkeypatch):
-    fitted = SceneFilter(torch.zeros(TERMS, 3))
-    fitted.weights[0] = 0.05  # Of alpha: all that is drawn becomes brighter.
-    tuned = []
+    fitted, tuned = tinting(0.05, 0.05, 0.05), []
     monkeypatch.setattr(
         measure.pipeline, "tune", lambda cloud, *_: tuned.append(len(cloud)) or (fitted if len(cloud) > 100 else None)
     )
@@ -86,7 +83,8 @@ def test_scene_filters_are_fitted_to_each_compressed_scene(plan, monkeypatch):
     few, few_scene, many, many_scene = evaluate.run(plan)
     assert tuned == [60, 300]
     assert few_scene.psnr == few.psnr  # No filter helps: the picture stays.
-    assert many_scene.psnr != many.psnr and many_scene.bytes == many.bytes
+    assert many_scene.psnr != many.psnr and many_scene.bytes == many.bytes + fitted.bytes
+    assert few_scene.bytes == few.bytes and many_scene.ratio < many.ratio
 
 
 def test_a_second_run_measures_nothing_again(finished, monkeypatch):
