@@ -59,7 +59,7 @@ LEVELLED = 0.1
 """Pictures with less error than this share of the typical one count no more than one that has it."""
 LARGEST = 1e6
 """A stored weight beyond this is damaged."""
-STRIP = 20
+STRIP = 40
 """Rows that are filtered together, an even number: what lies between two layers then stays in the processor's cache,
 which more than halves the time."""
 SSIM_LOSS = 0.005
@@ -79,7 +79,7 @@ class SceneFilter:
     distance: float
     """World units: what is that far away has nearness 1/2."""
     weights: tuple[Tensor, ...]
-    """[out, in] float32 of the three layers, the terms in the order of `_layers`."""
+    """[out, in] float32 of the three layers, the terms in the order of `_terms`."""
     biases: tuple[Tensor, ...]
     """[out] float32 of each."""
 
@@ -218,7 +218,7 @@ def fit(study: Iterable[Pair], exam: Sequence[Pair], report: Report = quiet) -> 
         chosen = chosen.to(uncut.device)
         missing = (uncut - output.color).flatten(0, 1)
         covered = output.alpha.flatten()[chosen, None]
-        terms.append(_terms(output, distance)[chosen].half())
+        terms.append(_terms(output, distance, chosen).half())
         wanted.append(torch.cat([missing[chosen], covered], 1))
         counts.append(missing.square().mean().expand(len(chosen)))
     if not terms:
@@ -344,14 +344,6 @@ def _means(seen: Tensor) -> list[Tensor]:
     return layers
 
 
-def _layers(output: RenderOutput, distance: float) -> list[Tensor]:
-    """All terms: of each pixel itself and of how its neighbours differ from it, [1, WIDTHS[0], H, W], and the means."""
-    seen = _seen(output, distance)
-    around, (height, width) = F.pad(seen, (1, 1, 1, 1), mode="replicate"), seen.shape[2:]
-    differences = [around[..., y : y + height, x : x + width] - seen for y, x in NEIGHBOURS]
-    return [torch.cat([seen, *differences], 1), *_means(seen)]
-
-
 def _window(weights: Tensor) -> Tensor:
     """[out, WIDTHS[0]] -> [out, OWN, 3, 3]. The weights of a pixel and of its neighbours' differences to it, as one
     window over the picture."""
@@ -363,10 +355,18 @@ def _window(weights: Tensor) -> Tensor:
     return window
 
 
-def _terms(output: RenderOutput, distance: float) -> Tensor:
-    """[H * W, TERMS]. Every layer at the size of the first, octave by octave, as `change` does it with their sums."""
-    raised: list[Tensor] = []
-    for layer in reversed(_layers(output, distance)):
+def _terms(output: RenderOutput, distance: float, chosen: Tensor) -> Tensor:
+    """[P, TERMS] of the pixels `chosen` [P], counted row by row.
+
+    Of each one itself, how its neighbours differ from it, and the means; coarse ones are enlarged octave by octave, as
+    `change` does it with their sums.
+    """
+    seen, width, raised = _seen(output, distance), output.alpha.shape[1], []
+    for layer in reversed(_means(seen)):
         raised = [layer, *(enlarged(coarser, layer) for coarser in raised)]
-    height, width = output.alpha.shape
-    return torch.cat(raised, 1)[0, :, :height, :width].flatten(1).T
+    rows, columns = chosen // width, chosen % width
+    own, around = seen[0, :, rows, columns], F.pad(seen, (1, 1, 1, 1), mode="replicate")[0]
+    differences = [around[:, rows + y, columns + x] - own for y, x in NEIGHBOURS]
+    centres = torch.stack([(2 * columns + 1) / seen.shape[3] - 1, (2 * rows + 1) / seen.shape[2] - 1], 1)
+    means = F.grid_sample(torch.cat(raised, 1), centres[None, None], padding_mode="border", align_corners=False)
+    return torch.cat([own, *differences, means[0, :, 0]]).T

@@ -80,7 +80,7 @@ def test_it_learns_what_no_linear_filter_can():
 
 
 def linear_terms(output, uncut):
-    terms = scene_filter._terms(output, 1.5) * output.alpha.flatten()[:, None]
+    terms = scene_filter._terms(output, 1.5, torch.arange(HEIGHT * WIDTH)) * output.alpha.flatten()[:, None]
     return terms.numpy(), (uncut - output.color).flatten(0, 1).numpy()
 
 
@@ -90,7 +90,7 @@ def test_the_folded_network_is_the_one_that_was_taught(size):
     random, fitted = torch.Generator().manual_seed(1), planted(size=1.0)
     depth = 3 * torch.rand(size, generator=random)
     output = RenderOutput(torch.rand(*size, 3, generator=random), torch.rand(size, generator=random), depth)
-    hidden = scene_filter._terms(output, fitted.distance).double()
+    hidden = scene_filter._terms(output, fitted.distance, torch.arange(size[0] * size[1])).double()
     for number, (weight, bias) in enumerate(zip(fitted.weights, fitted.biases, strict=True)):
         hidden = (hidden if number == 0 else hidden.relu()) @ weight.double().T + bias.double()
     expected = hidden.view(*size, 3) * output.alpha[..., None]
