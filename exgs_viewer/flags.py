@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, field, fields, make_dataclass
 from typing import Annotated, Any, get_type_hints
 
@@ -19,6 +20,8 @@ from exgs_viewer.settings import (
 
 MOST_PIXELS = 16384
 """Longest side of a picture."""
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+"""Bytes; decimal, as everything the program says about sizes."""
 
 
 def knob(kind: type, name: str) -> PrimitiveConstructorSpec:
@@ -73,6 +76,26 @@ PictureSize = Annotated[
         instance_from_str=_read_size,
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [f"{value[0]}x{value[1]}"],
+    ),
+]
+
+
+def _read_bytes(words: list[str]) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", words[0].lower())
+    count = round(float(found[1]) * UNITS[found[2]]) if found else 0
+    if not count:
+        raise ExgsError(f"--bytes {words[0]}: must be a size above 0, e.g. 800kB or 5MB.")
+    return count
+
+
+ByteCount = Annotated[
+    int,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="5MB",
+        instance_from_str=_read_bytes,
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
     ),
 ]
 CompressionFlags, RenderFlags = as_flags(CompressionSettings), as_flags(RenderSettings)

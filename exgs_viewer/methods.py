@@ -16,6 +16,7 @@ import torch
 
 from exgs_viewer import pipeline
 from exgs_viewer.compress.baselines import flexgaussian
+from exgs_viewer.compress.budget import fill
 from exgs_viewer.compress.guard import quality, take_exam
 from exgs_viewer.compress.recovery import Recovery, random_views, recover
 from exgs_viewer.compress.scores import Score, cached_measure, score
@@ -98,6 +99,17 @@ def compress(name: str, subject: Subject, keep: float) -> Compressed:
     began = time.perf_counter()
     cloud, size = method.run(subject, keep)
     return Compressed(cloud, size, time.perf_counter() - began)
+
+
+def compress_within(name: str, subject: Subject, limit: int, keep: float) -> Compressed:
+    """The same with as many Gaussians as take at most `limit` bytes, where the share `keep` is tried first."""
+    total = len(subject.cloud)
+
+    def tried(count: int, _: Report) -> tuple[Compressed, int]:
+        done = compress(name, subject, count / total)
+        return done, done.bytes
+
+    return fill(limit, total, keep_count(total, keep), tried)
 
 
 def find(name: str) -> Method:

@@ -19,6 +19,7 @@ from torch import Tensor
 from exgs_viewer.compress import fold as folding
 from exgs_viewer.compress import groups, rounding
 from exgs_viewer.compress.amplify import MERGED, find_amplifier
+from exgs_viewer.compress.budget import fill
 from exgs_viewer.compress.fold import Folded, Members
 from exgs_viewer.compress.guard import JUDGES, TIE, Pictures, cached_pictures, empty_album, marks, take_exam
 from exgs_viewer.compress.merge import MergeTree, Voxels, cached_tree
@@ -36,7 +37,7 @@ from exgs_viewer.scene.camera import Camera, Size, Vector
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.exgs import stored
 from exgs_viewer.scene.views import extent, scoring_views
-from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, quiet
+from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, part, quiet
 
 TUNED_BY = 2
 """Of the pictures that teach, one in this many is enough for a scene's filter."""
@@ -114,19 +115,71 @@ def compress(
 
     `known` are its `pictures`, where they exist.
     """
-    if settings.reduction == "prune":
+    compressor = prepare_compressor(cloud, settings, renderer, cameras, part(report, 0.0, 0.5), known)
+    *_, last = compressor.stages(settings.keep, part(report, 0.5, 0.5))
+    return last
+
+
+@dataclass(frozen=True, eq=False)
+class Compressor:
+    """A scene and how it is compressed, whatever the retention; what serves every retention has been done."""
+
+    total: int
+    """Gaussians of the scene."""
+    stages: Callable[[float, Report], Iterator[Stage]]
+    """(share to keep, progress) -> each stage that is better than all before it."""
+
+
+def prepare_compressor(
+    cloud: GaussianCloud,
+    settings: CompressionSettings,
+    renderer: Renderer,
+    cameras: Sequence[Camera],
+    report: Report = quiet,
+    known: Pictures | None = None,
+) -> Compressor:
+    """What `compress` does for any retention, that of `settings` aside."""
+    if settings.reduction == "merge":
+        album = None if known else empty_album(cameras, _degree_to_match(settings))
+        prepared = prepare(cloud, renderer, cameras, report, album)
+
+        def stages(keep: float, report: Report) -> Iterator[Stage]:
+            return polish(prepared, replace(settings, keep=keep), renderer, known, report)
+
+    else:
         seen = cached_measure(cloud, renderer, cameras, report)
         order = rank(cloud, score(cloud, seen, settings.score), settings.voxel_size)  # [N]
-        if settings.amplify == "constant":
-            kept = cut(cloud.take(order.to(cloud.device)), settings)
-            return Stage("pruned", kept, settings, stored(kept, settings), math.nan)
-        report(0.9, "Amplifying what is kept")
-        *_, last = amplify(Pruning.of(cloud, seen, cameras, order), settings, renderer)
-        return last
-    album = None if known else empty_album(cameras, _degree_to_match(settings))
-    prepared = prepare(cloud, renderer, cameras, _part(report, 0.0, 0.5), album)
-    *_, last = polish(prepared, settings, renderer, known, _part(report, 0.5, 0.5))
-    return last
+
+        def stages(keep: float, report: Report) -> Iterator[Stage]:
+            asked = replace(settings, keep=keep)
+            if asked.amplify == "adaptive":
+                report(0.0, "Amplifying what is kept")
+                return amplify(Pruning.of(cloud, seen, cameras, order), asked, renderer)
+            kept = cut(cloud.take(order.to(cloud.device)), asked)
+            return iter([Stage("pruned", kept, asked, stored(kept, asked), math.nan)])
+
+    return Compressor(len(cloud), stages)
+
+
+def compress_within(
+    limit: int, size: Callable[[Stage], int], compressor: Compressor, keep: float, report: Report = quiet
+) -> Stage:
+    """The last stage with as many Gaussians as take at most `limit` bytes, of which `size` says how many a stage takes.
+
+    First stages, which are quick, tell how many that should be; the share `keep` is tried first.
+    Raises ExgsError where not even one Gaussian fits.
+    """
+    total = compressor.total
+
+    def rough(count: int, report: Report) -> tuple[int, int]:
+        return count, size(next(compressor.stages(count / total, report)))
+
+    def finished(count: int, report: Report) -> tuple[Stage, int]:
+        *_, last = compressor.stages(count / total, report)
+        return last, size(last)
+
+    start = fill(limit, total, keep_count(total, keep), rough, part(report, 0.0, 0.3))
+    return fill(limit, total, start, finished, part(report, 0.3, 0.7))
 
 
 def judge(cloud: GaussianCloud, up: Vector, renderer: Renderer, report: Report = quiet) -> Tensor:
@@ -184,14 +237,14 @@ def prepare(
 
     An `empty_album` is filled where the scene is looked at anew; `polish` need not draw what is in it.
     """
-    seen = cached_measure(cloud, renderer, cameras, _part(report, 0.0, 0.6), album)
-    prepared = prepare_again(cloud, Looked(tuple(cameras), seen), renderer, _part(report, 0.6, 0.4))
+    seen = cached_measure(cloud, renderer, cameras, part(report, 0.0, 0.6), album)
+    prepared = prepare_again(cloud, Looked(tuple(cameras), seen), renderer, part(report, 0.6, 0.4))
     return replace(prepared, album=album)
 
 
 def prepare_again(cloud: GaussianCloud, looked: Looked, renderer: Renderer, report: Report = quiet) -> Prepared:
     """The same for a scene that was looked at, and rearranged since: its tree is found under the scene as it was."""
-    cameras, seen, before, growing = looked.cameras, looked.seen, cloud, _part(report, 0.0, 0.9)
+    cameras, seen, before, growing = looked.cameras, looked.seen, cloud, part(report, 0.0, 0.9)
     if looked.order is None:
         tree = cached_tree(cloud, seen, cameras, growing)
     else:
@@ -205,7 +258,7 @@ def prepare_again(cloud: GaussianCloud, looked: Looked, renderer: Renderer, repo
         return fold(prepared, settings).cloud
 
     def measure() -> rounding.Gaps | None:
-        return rounding.gaps(cloud, cut, cameras, renderer, _part(report, 0.9, 0.1))
+        return rounding.gaps(cloud, cut, cameras, renderer, part(report, 0.9, 0.1))
 
     return replace(prepared, gaps=rounding.cached_gaps(before, cameras, measure))
 
@@ -269,7 +322,7 @@ def polish(
     if not steps or len(best.cloud) == len(prepared.cloud):
         yield best
         return
-    drawing = _part(report, 0.0, 0.3)
+    drawing = part(report, 0.0, 0.3)
     known = known or pictures(prepared.cloud, prepared.cameras, settings, renderer, drawing, prepared.album)
     best_marks = marks(best.shown, renderer, known.exam)
     best = replace(best, psnr=fmean(best_marks))
@@ -278,7 +331,7 @@ def polish(
     for number, (name, improve) in enumerate(steps):
         if name == "amplified" and behind > GROWN_BACK:
             continue
-        share = _part(report, 0.3 + 0.7 * number / len(steps), 0.7 / len(steps))
+        share = part(report, 0.3 + 0.7 * number / len(steps), 0.7 / len(steps))
         cloud = improve(best, renderer, known.study, share)
         shown = stored(cloud, settings)
         found = marks(shown, renderer, known.exam, best_marks)
@@ -299,8 +352,8 @@ def tune(cloud: GaussianCloud, known: Pictures, renderer: Renderer, report: Repo
             output = renderer.render(cloud, exam.cameras[number], exam.size, RenderSettings())
             yield output, exam.pictures[number].to(cloud.device)
 
-    judged = list(drawn(known.exam, 1, _part(report, 0.0, 0.1)))
-    return scene_filter.fit(drawn(known.study, TUNED_BY, _part(report, 0.1, 0.4)), judged, _part(report, 0.5, 0.5))
+    judged = list(drawn(known.exam, 1, part(report, 0.0, 0.1)))
+    return scene_filter.fit(drawn(known.study, TUNED_BY, part(report, 0.1, 0.4)), judged, part(report, 0.5, 0.5))
 
 
 Improve = Callable[[Stage, Renderer, Exam, Report], GaussianCloud]
@@ -367,19 +420,14 @@ def _refined(
     report: Report,
 ) -> GaussianCloud:
     """Refined, and its colours solved once more: rounding takes most of what refining brought until that is done."""
-    cloud = refine(best.cloud, renderer, study, _part(report, 0.0, 0.7), rates)
+    cloud = refine(best.cloud, renderer, study, part(report, 0.0, 0.7), rates)
     if settings.colors == "off":
         return cloud
-    return _with_colors(cloud, stored(cloud, settings), renderer, study, _part(report, 0.7, 0.3))
+    return _with_colors(cloud, stored(cloud, settings), renderer, study, part(report, 0.7, 0.3))
 
 
 def _taken(seen: Significance, index: Tensor) -> Significance:
     return Significance(*(getattr(seen, field.name).index_select(0, index) for field in fields(seen)))
-
-
-def _part(report: Report, start: float, length: float) -> Report:
-    """Progress of a part of the work, told as that of the whole."""
-    return lambda share, words: report(start + length * share, words)
 
 
 def picture(

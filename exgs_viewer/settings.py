@@ -23,6 +23,11 @@ def quiet(fraction: float, text: str) -> None:
     """A Report that tells nobody."""
 
 
+def part(report: Report, start: float, length: float) -> Report:
+    """A Report for a step that takes the share [start, start + length] of `report`."""
+    return lambda fraction, text: report(start + length * fraction, text)
+
+
 @dataclass(frozen=True)
 class Range:
     """Bounds of a number and how a slider should move through them."""

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from exgs_viewer import cli, doctor, terminal
+from exgs_viewer import cli, doctor, flags, terminal
 from exgs_viewer.commands import measure
 from exgs_viewer.pipeline import Stage
 from exgs_viewer.scene import exgs, open_scene, ply
@@ -330,6 +330,28 @@ def test_a_scene_filter_travels_in_the_file(capsys, tmp_path, scene, cameras, mo
     assert told(capsys, "compress", scene, "-o", small, "--keep", "0.5", "--scene-filter")["scene_filter"] is False
     assert cli.main(["render", str(small), *map(str, view), "-o", str(tmp_path / "a.png"), "--restore", "scene"]) == 2
     assert "small.exgs: it holds no filter of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("--preset", "paper"), ("--scene-filter",)])
+def test_a_file_of_a_given_size_is_filled_and_no_larger(capsys, tmp_path, scene, monkeypatch, words):
+    from exgs_viewer import pipeline
+
+    monkeypatch.setattr(pipeline, "tune", lambda *_: tinting(0.1, 0.1, 0.1))
+    out = tmp_path / "small.exgs"
+    values = told(capsys, "compress", scene, "-o", out, "--bytes", "6kB", *words)
+    assert 5880 < values["bytes_out"] == out.stat().st_size <= 6000
+    assert len(open_scene(out).cloud) == values["gaussians_out"] < values["gaussians_in"]
+
+
+@pytest.mark.parametrize("size", ["800 kB", "0.8MB", "800000", "0.0008gb"])
+def test_sizes_are_written_as_people_write_them(size):
+    assert flags._read_bytes([size]) == 800_000
+
+
+@pytest.mark.parametrize("size", ["0", "-5MB", "much", "5TB", "1e6"])
+def test_a_size_that_is_none_is_told(capsys, tmp_path, scene, size):
+    error = mistake(capsys, "compress", scene, "-o", tmp_path / "x.exgs", f"--bytes={size}")
+    assert error == f"exgs: --bytes {size}: must be a size above 0, e.g. 800kB or 5MB.\n"
 
 
 def film_of(path) -> np.ndarray:

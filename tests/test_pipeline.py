@@ -356,3 +356,17 @@ def test_a_rearranged_scene_merges_as_it_would_have_before(renderer, whole, tmp_
     for name in ("means", "scales", "opacities", "sh"):
         assert torch.allclose(getattr(first, name), getattr(second, name)[nearest], atol=1e-4), name
     assert before.gaps is not None and after.gaps == before.gaps
+
+
+@pytest.mark.parametrize(
+    "settings", [PRESETS["default"], PRESETS["paper"], replace(PRESETS["paper"], amplify="constant")]
+)
+def test_a_limit_in_bytes_is_met_and_filled(whole, renderer, settings):
+    def size(stage):
+        return len(exgs.encode(stage.cloud, settings=stage.settings))
+
+    compressor = pipeline.prepare_compressor(whole, settings, renderer, CAMERAS)
+    last = pipeline.compress_within(12_000, size, compressor, 0.01)
+    assert 0.98 * 12_000 < size(last) <= 12_000
+    again = pipeline.compress(whole, last.settings, renderer, CAMERAS)
+    assert again.name == last.name and size(again) == size(last)

@@ -18,7 +18,7 @@ from exgs_viewer.commands.shared import (
     opened,
     warn,
 )
-from exgs_viewer.flags import CompressionFlags, plain
+from exgs_viewer.flags import ByteCount, CompressionFlags, plain
 from exgs_viewer.settings import CompressionSettings
 from exgs_viewer.terminal import answer, progress, timed
 
@@ -31,6 +31,7 @@ class Compress:
 
         exgs compress garden.ply -o garden.exgs
         exgs compress garden.ply -o garden.exgs --keep 0.02
+        exgs compress garden.ply -o garden.exgs --bytes 5MB
         exgs compress garden.ply -o garden.exgs --preset best
     """
 
@@ -41,6 +42,8 @@ class Compress:
     preset: Preset = "default"
     """paper: UGC as published, default: ours without any training, best: ours with a short fit; flags change it."""
     compression: OmitArgPrefixes[CompressionFlags] = field(default_factory=CompressionFlags)
+    bytes: ByteCount | None = None
+    """Instead of --keep: as many Gaussians as fit into a file of this size, which takes three or four times as long."""
     scene_filter: FlagCreatePairsOff[bool] = False
     """Also fit a filter to the pictures of the compressed scene, 5 kB in the file, for `--restore scene`."""
     backend: Backend = "auto"
@@ -57,7 +60,7 @@ class Compress:
         with timed(seconds, "open"):
             scene = opened(self.scene)
         settings, renderer = plain(CompressionSettings, self.compression), open_renderer(self.backend)
-        last, fitted = compressed(scene, settings, renderer, seconds, self.scene_filter)
+        last, fitted = compressed(scene, settings, renderer, seconds, self.scene_filter, self.bytes)
         meta = exgs.metadata(scene, last.settings)
         if fitted is not None:
             meta |= fitted.stored()

@@ -30,6 +30,7 @@ class Evaluate:
         exgs evaluate garden.ply --cameras cameras.json --keep 0.03 0.1 -o report
         exgs evaluate scenes/*.ply --cameras cameras/ --methods paper lightgs -o report --json
         exgs evaluate garden.ply --cameras cameras.json --restorers none inpaint --temporal -o report
+        exgs evaluate garden.ply --cameras cameras.json --methods paper default --match paper -o equal
 
     Methods: paper, default and best are ours; lightgs, lightgs-sh, lightgs-refined and flexgaussian are the others'.
     There are more for ablations: a wrong name lists them all. Restorers: none, inpaint, lite, sd-turbo, and as
@@ -60,6 +61,8 @@ class Evaluate:
     """Training steps of lightgs-refined; fewer than the paper's 1000 are told in the report."""
     temporal: FlagCreatePairsOff[bool] = False
     """Also measure flicker: how steady the pictures are on a slow path of 10 between two of the cameras."""
+    match: Annotated[str | None, arg(metavar="METHOD")] = None
+    """Compare at equal bytes: the others keep as many Gaussians as fit into what this method takes at each --keep."""
     backend: Backend = "auto"
     """Which renderer draws; auto takes CUDA where it works, otherwise the CPU."""
     json: FlagCreatePairsOff[bool] = False
@@ -70,7 +73,7 @@ class Evaluate:
 
         plan = evaluate.Plan(
             self.scenes, self.output, self.cameras, self.keep, self.methods, self.restorers, self.reference, self.size,
-            self.backend, self.jobs, evaluate.Recovery(steps=self.recovery_steps), self.temporal,
+            self.backend, self.jobs, evaluate.Recovery(steps=self.recovery_steps), self.temporal, self.match,
         )  # fmt: skip
         with progress() as report:
             rows = evaluate.run(plan, report)

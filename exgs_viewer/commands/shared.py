@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_type_hints
 
 from exgs_viewer.errors import ExgsError
-from exgs_viewer.settings import PRESETS, CompressionSettings, RestoreSettings, Settings
+from exgs_viewer.settings import PRESETS, CompressionSettings, RestoreSettings, Settings, part
 from exgs_viewer.terminal import progress, timed
 
 if TYPE_CHECKING:  # torch takes a second to import; `exgs --help` must not wait for it.
@@ -70,20 +70,32 @@ def compressed(
     renderer: Renderer,
     seconds: dict[str, float],
     with_filter: bool = False,
+    limit: int | None = None,
 ) -> tuple[Stage, SceneFilter | None]:
     """pipeline.compress with views made of the scene, scores and tree remembered from the last time.
 
-    On request with the filter that is fitted to it; None where none helps.
+    On request with the filter that is fitted to it (None where none helps), and with as many Gaussians as fit into a
+    file of `limit` bytes.
     """
     from exgs_viewer import pipeline
+    from exgs_viewer.restore import scene_filter
+    from exgs_viewer.scene import exgs
     from exgs_viewer.scene.views import scoring_views
+
+    def size(stage: Stage) -> int:
+        return len(exgs.encode(stage.cloud, exgs.metadata(scene, stage.settings), settings=stage.settings))
 
     with timed(seconds, "compress"), progress() as report:
         report(0.0, "Choosing views to judge the scene from")
         cloud = scene.cloud.to(renderer.device)
         views = scoring_views(cloud, scene.up)
         uncut = pipeline.pictures(cloud, views, settings, renderer, report) if with_filter else None
-        last = pipeline.compress(cloud, settings, renderer, views, report, uncut)
+        if limit is None:
+            last = pipeline.compress(cloud, settings, renderer, views, report, uncut)
+        else:
+            room = limit - scene_filter.most_bytes() if with_filter else limit
+            compressor = pipeline.prepare_compressor(cloud, settings, renderer, views, part(report, 0.0, 0.3), uncut)
+            last = pipeline.compress_within(room, size, compressor, settings.keep, part(report, 0.3, 0.7))
     if uncut is None:
         return last, None
     with timed(seconds, "filter"), progress() as report:

@@ -21,13 +21,13 @@ from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 
 from exgs_viewer.compress.recovery import Recovery
-from exgs_viewer.evaluate.measure import measure_scene, part
+from exgs_viewer.evaluate.measure import measure_scene
 from exgs_viewer.evaluate.page import write_page
 from exgs_viewer.evaluate.plan import Case, Plan, Row, cases
 from exgs_viewer.evaluate.plots import write_plots
 from exgs_viewer.evaluate.store import Store
 from exgs_viewer.evaluate.tables import write_tables
-from exgs_viewer.settings import Report, quiet
+from exgs_viewer.settings import Report, part, quiet
 
 __all__ = ["Plan", "Recovery", "Row", "run"]
 POLL = 0.5

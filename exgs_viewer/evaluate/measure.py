@@ -25,7 +25,15 @@ from exgs_viewer.scene import open_scene
 from exgs_viewer.scene.camera import Camera
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import guess_up
-from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, RestoreSettings, quiet, write_atomically
+from exgs_viewer.settings import (
+    CompressionSettings,
+    RenderSettings,
+    Report,
+    RestoreSettings,
+    part,
+    quiet,
+    write_atomically,
+)
 
 REMEMBERED = 64
 """Reference pictures that are kept in memory with what FLIP sees of them: about 20 MB each at 960 x 640."""
@@ -65,6 +73,7 @@ class Measurer:
         )
         self.lpips = open_lpips(self.renderer.device)
         self._taught: dict[int, Pictures] = {}
+        self._bytes: dict[tuple[str, float], int] = {}
         self._references: dict[tuple[int, int], Reference] = {}
         self._walk: tuple[list[Camera], list[flicker.Warp]] | None = None
 
@@ -72,7 +81,7 @@ class Measurer:
         """Measure one compressed scene, once for each restorer in `wanted` ({restorer: key}), and store the rows."""
         self.report, words = report, f"{self.case.name}: {method} at {keep:.3g}"
         report(0.0, f"{words}, compressing")
-        done = methods.compress(method, self.subject, keep)
+        done = self._compressed(method, keep)
         extra = dict.fromkeys(wanted, 0)
         if SceneRestorer.name in wanted:
             report(0.15, f"{words}, fitting its filter")
@@ -102,6 +111,17 @@ class Measurer:
                 *steady.get(restorer, (None, None)), steady.get(NO_RESTORER, (None,))[0],
             )  # fmt: skip
             self.store.keep(key, row)
+
+    def _compressed(self, method: str, keep: float) -> methods.Compressed:
+        """By a method that keeps this share, or as much as fits where the plan matches its bytes to another's."""
+        match = self.plan.match_of(method)
+        if match is None:
+            done = methods.compress(method, self.subject, keep)
+            self._bytes[method, keep] = done.bytes
+            return done
+        if (match, keep) not in self._bytes:
+            self._compressed(match, keep)
+        return methods.compress_within(method, self.subject, self._bytes[match, keep], keep)
 
     def reference(self, number: int, sh_degree: int) -> Reference:
         """The uncut scene from view `number`, with the SH that the plan compares with."""
@@ -187,11 +207,6 @@ def measure_scene(plan: Plan, case: Case, report: Report = quiet) -> None:
         for number, (method, keep, wanted) in enumerate(todo):
             measurer.rows(method, keep, wanted, part(report, number / len(todo), 1 / len(todo)))
     torch.set_num_threads(threads)  # What the pool's threads were told had become the default of threads made later.
-
-
-def part(report: Report, start: float, length: float) -> Report:
-    """A Report for a step that takes this share of `report`."""
-    return lambda fraction, text: report(start + length * fraction, text)
 
 
 def shown(case: Case) -> list[int]:

@@ -49,6 +49,12 @@ class Plan:
     """How `lightgs-refined` trains."""
     temporal: bool = False
     """Whether flicker is measured too."""
+    match: str | None = None
+    """Method whose bytes at each of `keeps` are the limit for the others; None compares at equal shares."""
+
+    def match_of(self, method: str) -> str | None:
+        """The method whose bytes limit those of this one."""
+        return None if method == self.match else self.match
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Row:
     method: str
     restorer: str
     keep: float
+    """As in the plan; where bytes are matched, the share that the method keeps which they are matched to."""
     gaussians: int
     bytes: int
     ratio: float
@@ -103,6 +110,10 @@ def cases(plan: Plan) -> list[Case]:
     """The scenes with their views. Raises ExgsError that names the first thing that is wrong."""
     for method in plan.methods:
         methods.find(method)
+    if plan.match not in (None, *plan.methods):
+        raise ExgsError(
+            f"--match {plan.match}: name this method among --methods too, for the others to be compared with."
+        )
     for restorer in plan.restorers:
         if restorer not in (known := (NO_RESTORER, *RESTORERS, *RIVALS)):
             raise ExgsError(f"There is no restorer '{restorer}'; there are {', '.join(known)}.")

@@ -42,7 +42,14 @@ class Store:
         scene = scene_key(plan, case)
         return {
             (method, keep, restorer): _digest(
-                scene, plan.reference, method, keep, restorer, trained(plan, method), plan.temporal
+                scene,
+                plan.reference,
+                method,
+                keep,
+                restorer,
+                trained(plan, method),
+                plan.temporal,
+                plan.match_of(method),
             )
             for method in plan.methods
             for keep in plan.keeps

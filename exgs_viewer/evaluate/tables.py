@@ -178,8 +178,11 @@ def about(plan: Plan, rows: Iterable[Row]) -> str:
     if "lightgs-refined" in plan.methods:
         steps, (width, height) = plan.recovery.steps, plan.recovery.size
         trained = f" lightgs-refined was trained for {steps} steps on pictures of {width} x {height}."
+    kept = "the same share of the Gaussians"
+    if plan.match:
+        kept = f"as many Gaussians as fit into the bytes that {plan.match} takes for the share that is named"
     return (
-        f"Every method keeps the same share of the Gaussians; its file is decoded, drawn and compared with {against}. "
+        f"Every method keeps {kept}; its file is decoded, drawn and compared with {against}. "
         f"Ratio: float32 .ply over the method's own bytes. s: seconds from the scored scene to the bytes."
         f"{trained}{steady}{lpips}"
     )

@@ -18,6 +18,7 @@ import base64
 import binascii
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -113,6 +114,11 @@ class SceneFilter:
 def silent() -> SceneFilter:
     """The filter that changes nothing."""
     return SceneFilter(1.0, tuple(map(torch.zeros, SHAPES)), tuple(torch.zeros(rows) for rows, _ in SHAPES))
+
+
+def most_bytes() -> int:
+    """What any filter adds to an .exgs file at most."""
+    return replace(silent(), distance=sys.float_info.max).bytes + 2
 
 
 def from_meta(meta: dict[str, Any]) -> SceneFilter | None:

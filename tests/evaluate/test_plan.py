@@ -67,6 +67,7 @@ def test_scenes_called_alike_are_told_apart_by_their_folders(plan, scene, tmp_pa
         ({"keeps": (0.1, 1.5)}, "--keep 1.5"),
         ({"scenes": ("nowhere.ply",)}, "nowhere.ply: there is no such file"),
         ({"scenes": ()}, "at least one scene"),
+        ({"methods": ("paper",), "match": "best"}, "--match best: name this method among --methods too"),
         ({"cameras": None}, "no cameras to look from; give --cameras"),
     ],
 )

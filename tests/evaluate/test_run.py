@@ -58,6 +58,18 @@ def test_what_dropping_harmonics_costs_is_not_counted_against_what_is_kept(plan)
     assert kept.psnr > 40 > full.psnr
 
 
+def test_bytes_are_matched_where_it_is_asked_for(plan):
+    plan = replace(plan, keeps=(0.1, 0.3), methods=("merge", "paper"), match="paper")
+    rows = {(row.method, row.keep): row for row in evaluate.run(plan)}
+    for keep in plan.keeps:
+        merged, paper = rows["merge", keep], rows["paper", keep]
+        assert paper.gaussians == 600 * keep < merged.gaussians
+        assert 0.97 * paper.bytes < merged.bytes <= paper.bytes
+    assert "as many Gaussians as fit into the bytes that paper takes" in (plan.folder / "report.md").read_text()
+    alone = evaluate.run(replace(plan, match=None))
+    assert {row.gaussians for row in alone if row.method == "merge"} == {60, 180}
+
+
 def test_lpips_is_measured_where_its_weights_are(plan, monkeypatch):
     monkeypatch.setattr(measure, "open_lpips", lambda device: lambda image, reference: 0.25)
     (row,) = evaluate.run(plan)
