@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, field, fields, make_dataclass
 from typing import Annotated, Any, get_type_hints
 
@@ -14,14 +13,13 @@ from exgs_viewer.settings import (
     RenderSettings,
     RestoreSettings,
     WindowSettings,
+    bytes_of,
     knob_range,
     load_settings,
 )
 
 MOST_PIXELS = 16384
 """Longest side of a picture."""
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-"""Bytes; decimal, as everything the program says about sizes."""
 
 
 def knob(kind: type, name: str) -> PrimitiveConstructorSpec:
@@ -81,9 +79,8 @@ PictureSize = Annotated[
 
 
 def _read_bytes(words: list[str]) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", words[0].lower())
-    count = round(float(found[1]) * UNITS[found[2]]) if found else 0
-    if not count:
+    count = bytes_of(words[0])
+    if count is None:
         raise ExgsError(f"--bytes {words[0]}: must be a size above 0, e.g. 800kB or 5MB.")
     return count
 

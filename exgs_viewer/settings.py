@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from typing import Annotated, Any, BinaryIO, Literal, get_args, get_origin, get_
 
 Report = Callable[[float, str], None]
 """Progress callback: share done in [0, 1] and a few words. It raises errors.Cancelled when the job is unwanted."""
+
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
+"""Bytes; powers of ten, as in everything the program says about sizes."""
 
 
 def quiet(fraction: float, text: str) -> None:
@@ -164,6 +169,12 @@ def user_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "exgs_viewer"
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "exgs_viewer"
+
+
+def bytes_of(text: str) -> int | None:
+    """The bytes that people mean by 800 kB, 5MB or 1200; None where that is no size above 0."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)b?", text.strip().lower())
+    return round(float(found[1]) * UNITS[found[2]]) or None if found else None
 
 
 def resource(*parts: str) -> Path:

@@ -17,6 +17,7 @@ from exgs_viewer.settings import (
     RestoreSettings,
     Settings,
     WindowSettings,
+    bytes_of,
     knob_range,
     load_settings,
     resource,
@@ -102,3 +103,13 @@ def test_the_digits_of_the_font_are_equally_wide():
         font = ImageFont.truetype(resource("assets", name), 64)
         widths = [font.getlength(digit) for digit in "0123456789"]
         assert max(widths) - min(widths) < 0.1
+
+
+@pytest.mark.parametrize("text", ["800 kB", " 0.8MB", "800000", "0.0008gb", "800K"])
+def test_sizes_are_read_as_people_write_them(text):
+    assert bytes_of(text) == 800_000
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.0001 kB", "-5MB", "much", "5TB", "1e6", "MB", "5,5 MB"])
+def test_what_is_no_size_is_none(text):
+    assert bytes_of(text) is None

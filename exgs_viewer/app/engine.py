@@ -94,6 +94,10 @@ class Engine:
         """Whether the picture changes by itself."""
         return self._repairer.fading
 
+    def share_within(self, limit: int, compression: CompressionSettings) -> float | None:
+        """The largest share whose file should take at most `limit` bytes; None as long as that is not known."""
+        return self._sizes.share_within(limit, compression)
+
     @property
     def jobs(self) -> list[str]:
         """Names of the jobs that run or wait."""

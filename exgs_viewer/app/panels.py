@@ -14,7 +14,7 @@ from exgs_viewer.app.state import LAYOUTS, MODES
 from exgs_viewer.app.status import StatusLine
 from exgs_viewer.app.theme import Fonts
 from exgs_viewer.app.travel import Travel
-from exgs_viewer.app.widgets import Choice, Knob, Scale, explain, knob_of, knob_table, sentence_of
+from exgs_viewer.app.widgets import Choice, Entry, Knob, Scale, explain, knob_of, knob_table, sentence_of
 from exgs_viewer.settings import (
     PRESETS,
     CompressionSettings,
@@ -48,6 +48,7 @@ class Actions(Protocol):
 
     def set_compression(self, **values: Any) -> None: ...
     def set_preset(self, name: str) -> None: ...
+    def fit(self, size: str) -> None: ...
     def set_render(self, **values: Any) -> None: ...
     def set_restore(self, **values: Any) -> None: ...
     def set_view(self, **values: Any) -> None: ...
@@ -140,11 +141,8 @@ class Panels:
         half = self._fonts.px((WIDTH - 48) // 2)
         self._title("Compressed size")
         with self._lines():
-            self._size = dpg.add_text("–")
-            if self._fonts.large:
-                dpg.bind_item_font(self._size, self._fonts.large)
+            self._size_row()
             self._size_lines = [self._small(""), self._small("")]
-        dpg.add_spacer(height=0)
         with dpg.group(horizontal=True):
             self._save = dpg.add_button(label="Save .exgs…", width=half, callback=lambda: self._do.ask_save())
             dpg.bind_item_theme(self._save, self._main)
@@ -157,6 +155,25 @@ class Panels:
             film = dpg.add_button(label="Video…", width=-1, callback=lambda: self._do.ask_video())
             explain(film, "Save a flight as a video: through your bookmarks, around the middle, or swaying before it.")
         self._score = dpg.add_button(label="Score the scene", width=-1, show=False, callback=lambda: self._do.score())
+
+    def _size_row(self) -> None:
+        """The large figure, and a field for whoever has a size in mind."""
+        px = self._fonts.px
+        with dpg.table(header_row=False, pad_outerX=False, policy=dpg.mvTable_SizingStretchProp):
+            dpg.add_table_column(width_stretch=True)
+            dpg.add_table_column(width_fixed=True, init_width_or_weight=px(136))
+            with dpg.table_row():
+                self._size = dpg.add_text("–")
+                if self._fonts.large:
+                    dpg.bind_item_font(self._size, self._fonts.large)
+                with dpg.group():
+                    dpg.add_spacer(height=px(4))
+                    with dpg.group(horizontal=True):
+                        self._small("Fit into")
+                        tip = (
+                            "Type how large the file may be, 800 kB or 5 MB: as many Gaussians are kept as fit into it."
+                        )
+                        self._limit = Entry(tip, "5 MB", lambda size: self._do.fit(size))
 
     def _compression_section(self) -> None:
         self._title("Compression")
@@ -171,7 +188,6 @@ class Panels:
             voxel = Scale(Range(8.0, 512.0, "voxels", log=True))
             tip = f"{sentence_of(CompressionSettings, 'voxel_size')} Counted here in voxels along the scene."
             self._knobs["voxels"] = Knob("Voxels across", voxel, tip, self._voxels)
-        self._kept = self._small("")
 
     def _voxels(self, across: float) -> None:
         """64 across is what `auto` takes."""
@@ -278,7 +294,8 @@ class Panels:
     @property
     def typing(self) -> bool:
         """Whether a key belongs to a widget now."""
-        return any(knob.active for knob in self._knobs.values()) or dpg.is_item_active(self._background)
+        fields = (self._limit, *self._knobs.values())
+        return any(field.active for field in fields) or dpg.is_item_active(self._background)
 
     def show(self, state: PanelState) -> None:
         """Show `state`."""
@@ -319,7 +336,6 @@ class Panels:
             self._knobs[name].show(getattr(compression, name))
         across = 64.0 if compression.voxel_size == 0 else state.extent / compression.voxel_size
         self._knobs["voxels"].show(across)
-        dpg.set_value(self._kept, state.kept)
         for button in (self._save, self._export):
             dpg.configure_item(button, enabled=state.scored)
         dpg.configure_item(self._score, show=state.can_score)

@@ -10,7 +10,6 @@ from exgs_viewer.app.compose import TRUST_TOP
 from exgs_viewer.app.state import Frame, Repairs, Side, SizeKnown, ViewState, takes_time
 from exgs_viewer.compress.select import keep_count
 from exgs_viewer.scene import Scene
-from exgs_viewer.settings import CompressionSettings
 
 BESIDE_WORDS = {"all": "All three", "original": "Original", "compressed": "Compressed"}
 """What the restored picture is shown beside."""
@@ -42,7 +41,6 @@ class PanelState:
     size: str = ""
     """The large figure."""
     size_lines: tuple[str, str] = ("", "")
-    kept: str = ""
     quality: str = ""
     extent: float = 1.0
     flying: bool = False
@@ -107,25 +105,25 @@ def facts_of(scene: Scene) -> str:
     return f"{words.amount(len(cloud))} Gaussians · SH degree {cloud.sh_degree} · {form}"
 
 
-def size_texts(scene: Scene, known: SizeKnown | None) -> tuple[str, tuple[str, str]]:
-    """The large figure, and the two lines below it: factors, and bytes per Gaussian."""
+def size_texts(scene: Scene, known: SizeKnown | None, count: int) -> tuple[str, tuple[str, str]]:
+    """The large figure, and the two lines below it: factors, and what is kept; `count` Gaussians are."""
+    kept = f"keeps {words.amount(count)} of {words.amount(len(scene.cloud))}"
     if known is None:
-        return "", ("", "")
+        return "", ("", kept)
     about = "" if known.exact else "~"
-    ply = words.factor(scene.cloud.ply_bytes / known.bytes)
-    first = f"{about}{ply} smaller than the .ply ({words.size(scene.cloud.ply_bytes)})"
-    second = f"{about}{known.bytes / known.count:.1f} bytes per Gaussian"
-    if scene.format not in ("ply", "demo"):
-        second += f" · {about}{words.factor(scene.bytes / known.bytes)} vs .{scene.format}"
-    return about + words.size(known.bytes), (first, second)
+    first = f"{about}{words.factor(scene.cloud.ply_bytes / known.bytes)} smaller than the .ply"
+    if scene.format in ("ply", "demo"):
+        first += f" ({words.size(scene.cloud.ply_bytes)})"
+    else:
+        first += f", {about}{words.factor(scene.bytes / known.bytes)} than the .{scene.format}"
+    return about + words.size(known.bytes), (first, f"{kept}, {about}{known.bytes / known.count:.1f} bytes each")
 
 
 def with_scene(
     state: PanelState, scene: Scene, frame: Frame | None, known: SizeKnown | None, scoring: bool
 ) -> PanelState:
     """`state` with what there is to say about the open scene."""
-    size, lines = size_texts(scene, known)
-    total = len(scene.cloud)
+    size, lines = size_texts(scene, known, keep_count(len(scene.cloud), state.view.compression.keep))
     return replace(
         state,
         scene=scene.path.name if scene.path else "Demo room",
@@ -133,15 +131,8 @@ def with_scene(
         warnings=scene.warnings,
         size=size or ("…" if state.scored else "scoring …" if scoring else ""),
         size_lines=lines,
-        kept=kept_text(keep_count(total, state.view.compression.keep), total, state.view.compression),
         quality=quality_text(frame, state.scored),
     )
-
-
-def kept_text(count: int, total: int, compression: CompressionSettings) -> str:
-    """How many Gaussians are kept."""
-    degree = "constant colour" if compression.sh_degree == 0 else f"SH degree {compression.sh_degree}"
-    return f"keeps {words.amount(count)} of {words.amount(total)}, {degree}"
 
 
 def quality_text(frame: Frame | None, scored: bool) -> str:

@@ -13,6 +13,7 @@ from exgs_viewer.app import files, readout, words
 from exgs_viewer.app import state as said
 from exgs_viewer.app.diary import Diary
 from exgs_viewer.app.engine import Engine
+from exgs_viewer.app.fitting import Fitting
 from exgs_viewer.app.history import History, parameters_of
 from exgs_viewer.app.memory import key_of
 from exgs_viewer.app.navigation import Navigator
@@ -28,7 +29,7 @@ from exgs_viewer.app.work import Flight
 from exgs_viewer.errors import ExgsError
 from exgs_viewer.images import VIDEO
 from exgs_viewer.scene.camera import Camera
-from exgs_viewer.settings import Settings, with_preset
+from exgs_viewer.settings import Settings, bytes_of, with_preset
 
 FPS = 30.0
 """Pictures per second of a video."""
@@ -73,6 +74,7 @@ class Session:
         self._last = (self._history.now, settings)
         self._changed_at = 0.0
         self._known: tuple[Coding, said.SizeKnown] | None = None
+        self._fitting = Fitting(engine, self.notices)
         self._renderer = ""
         self._help = False
 
@@ -148,6 +150,7 @@ class Session:
                 self._take_frame(frame)
             case said.SizeKnown():
                 self._known = coding_of(self.view.compression), event
+                self.view = replace(self.view, compression=self._fitting.again(event, self.view.compression))
             case said.SceneOpened():
                 self._take_scene(event)
             case said.Scored(seconds):
@@ -241,6 +244,14 @@ class Session:
 
     def set_compression(self, **values: Any) -> None:
         self.set_view(compression=replace(self.view.compression, **values))
+
+    def fit(self, size: str) -> None:
+        """Keep as many Gaussians as fit into a file of this size, e.g. 800 kB."""
+        limit = bytes_of(size)
+        if limit is None:
+            self.notices.fail(ExgsError(f"{size}: this is no size of a file; type one like 800 kB or 5 MB."))
+            return
+        self.set_view(compression=self._fitting.fit(limit, self.view.compression))
 
     def set_preset(self, name: str) -> None:
         """Compress as the preset `name` does, at the retention and with the knobs that are set."""

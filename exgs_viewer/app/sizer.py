@@ -47,6 +47,10 @@ class Sizer:
         """What is known about the size of `compression`."""
         return self._sizes.of(compression) if self._sizes else None
 
+    def share_within(self, limit: int, compression: CompressionSettings) -> float | None:
+        """The largest share whose file should take at most `limit` bytes; None as long as that is not known."""
+        return self._sizes.share_within(limit, compression) if self._sizes else None
+
     def missing(self, compression: CompressionSettings) -> bool:
         """Whether the exact size is worth being computed."""
         return self._sizes.missing(compression)

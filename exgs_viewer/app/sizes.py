@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from exgs_viewer.app.stages import SizeModel
 from exgs_viewer.app.state import Ranked, SizeKnown
 from exgs_viewer.app.work import Modelled, Sized
@@ -33,6 +35,15 @@ class Sizes:
             return SizeKnown(exact, count, exact=True)
         model = self.model(compression)
         return model and SizeKnown(model.bytes(count, self.degree(compression)), count, exact=False)
+
+    def share_within(self, limit: int, compression: CompressionSettings) -> float | None:
+        """The largest share whose file should take at most `limit` bytes; None as long as there is no estimate."""
+        model, total = self.model(compression), len(self.ranked.cloud)
+        if model is None:
+            return None
+        degree = self.degree(compression)
+        count = bisect_right(range(1, total + 1), limit, key=lambda count: model.bytes(count, degree))
+        return max(count, 1) / total
 
     def missing(self, compression: CompressionSettings) -> bool:
         """Whether the exact size is worth being computed."""

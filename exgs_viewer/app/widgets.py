@@ -148,6 +148,29 @@ class Knob:
         return dpg.is_item_active(self.slider) or dpg.is_item_active(self.field)
 
 
+class Entry:
+    """A field for words that are typed, empty but for a hint."""
+
+    def __init__(self, tip: str, hint: str, take: Callable[[str], None]):
+        self._take = take
+        self.field = dpg.add_input_text(width=-1, hint=hint)
+        explain(self.field, tip)
+        with dpg.item_handler_registry() as handlers:
+            dpg.add_item_deactivated_after_edit_handler(callback=self._typed)
+        dpg.bind_item_handler_registry(self.field, handlers)
+
+    def _typed(self) -> None:
+        text = dpg.get_value(self.field).strip()
+        dpg.set_value(self.field, "")
+        if text:
+            self._take(text)
+
+    @property
+    def active(self) -> bool:
+        """Whether the user types."""
+        return dpg.is_item_active(self.field)
+
+
 def scale_of(settings_type: type, name: str) -> Scale:
     """The scale a field of settings.py asks for."""
     limits = knob_range(settings_type, name)

@@ -14,6 +14,7 @@ from exgs_viewer.app.session import Session
 from exgs_viewer.scene import WRITERS, open_scene
 from exgs_viewer.scene.camera import fly
 from exgs_viewer.settings import PRESETS, RestoreSettings, Settings, load_settings, preset_of
+from tests.app.conftest import FakeModel
 
 
 class Asked:
@@ -66,7 +67,7 @@ def test_a_scene_is_named_counted_and_labelled(session):
     panel, (original, label) = session.panel(), session.overlay().labels
     assert (original.title, original.detail.split(" ")[0]) == ("Original", "1,000")
     assert "1,000 Gaussians" in panel.facts and panel.scored and panel.size == "1.00 kB"
-    assert panel.size_lines[1].startswith("10.0 bytes per Gaussian")
+    assert panel.size_lines[1] == "keeps 100 of 1,000, 10.0 bytes each"
     assert (label.title, label.detail) == ("Compressed", "100 Gaussians · 1.00 kB · recoloured")
     assert label.note.endswith("dB")
 
@@ -75,7 +76,9 @@ def test_the_slider_shows_an_estimate_with_a_tilde_and_then_the_exact_size(sessi
     ready(session)
     session.set_compression(keep=0.5)
     session.step()
-    assert session.panel().size == "~5.50 kB" and session.panel().kept.startswith("keeps 500 of 1,000")
+    assert (
+        session.panel().size == "~5.50 kB" and session.panel().size_lines[1] == "keeps 500 of 1,000, ~11.0 bytes each"
+    )
     assert lived(session).panel().size == "5.00 kB"
 
 
@@ -326,3 +329,43 @@ def test_a_missing_picture_is_told(session):
     session.open("nothing.png")
     assert session.panel().told.kind == "bad" and "nothing.png" in session.panel().told.text
     assert not Path("nothing.png").exists()
+
+
+def test_a_size_that_is_typed_is_filled_and_not_exceeded(session, monkeypatch):
+    learned = FakeModel()
+    learned.bytes = lambda count, degree: 10 * count
+    monkeypatch.setattr(FakeModel, "learned", lambda self, count, *_: self if count == 100 else learned)
+    ready(session)
+    session.fit("4 kB")
+    session.step()
+    assert session.panel().size.startswith("~")
+    for _ in range(4):
+        lived(session)
+    assert session.panel().size == "3.98 kB" and session.view.compression.keep == pytest.approx(0.398)
+    session.set_compression(keep=0.5)
+    for _ in range(4):
+        lived(session)
+    assert session.panel().size == "5.00 kB"
+
+
+@pytest.mark.parametrize(("size", "keep"), [("1", 0.01), ("1MB", 1.0)])
+def test_a_size_beyond_all_retentions_takes_the_last_one(session, size, keep):
+    ready(session)
+    session.fit(size)
+    for _ in range(4):
+        lived(session)
+    assert session.view.compression.keep == keep
+    assert ("Not even 1.00 % of the Gaussians may fit into 1 B" in session.panel().told.text) == (size == "1")
+
+
+def test_a_size_is_asked_for_too_early(session):
+    session.open("a")
+    session.fit("4 kB")
+    assert "not known yet" in session.panel().told.text
+
+
+def test_a_size_that_is_none_is_told(session):
+    ready(session)
+    session.fit("much")
+    assert session.panel().told.text == "much: this is no size of a file; type one like 800 kB or 5 MB."
+    assert session.view.compression.keep == 0.1

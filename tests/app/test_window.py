@@ -47,7 +47,8 @@ def told(function):
 def placed(function):
     def wrapper(self, state):
         function(self, state)
-        items = {"slider": self._knobs["keep"].slider, "field": self._knobs["keep"].field}
+        items = {"slider": self._knobs["keep"].slider, "field": self._knobs["keep"].field,
+                 "limit": self._limit.field}
         corners = {name: (dpg.get_item_rect_min(item), dpg.get_item_rect_size(item)) for name, item in items.items()}
         middles = {name: [a + b / 2 for a, b in zip(*corner)] for name, corner in corners.items()}
         if middles["slider"][0] > 0:
@@ -277,6 +278,17 @@ def test_dragging_typing_comparing_and_saving_with_real_events(start, scene, tmp
     assert tuple(picture.shape) == (780 - STATUS, 1000 - PANEL, 3)
     assert meta["view"]["compression"]["keep"] == 0.25 and meta["scene"] == str(scene)
     assert float(picture.std()) > 0.03
+
+
+def test_whoever_has_a_size_in_mind_types_it(start, scene, tmp_path):
+    window = start(scene)
+    before = window.until(lambda now: now[SCORED] and now[SETTLED], "the scored scene at rest")
+    window.to(*knob(tmp_path, "limit"))
+    window.do("click", 1)
+    time.sleep(0.3)
+    window.do("key", "--delay", 60, "7", "k", "b", "Return")
+    fitted = window.until(lambda now: now[KEEP] != before[KEEP] and now[SETTLED], "a size that fits", quiet=0.7)
+    assert 6.85 <= float(fitted[SIZE].removesuffix(" kB")) <= 7.0 and fitted[PLACE] == before[PLACE]
 
 
 def test_a_quick_hand_moves_the_slider_and_nothing_else(start, scene, tmp_path):
