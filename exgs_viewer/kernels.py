@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 
 import torch
 
@@ -18,7 +20,7 @@ from exgs_viewer.compress.merge import SIDE_BY_SIDE, Voxels, build_tree, cut
 from exgs_viewer.compress.scores import measure, score
 from exgs_viewer.compress.select import rank
 from exgs_viewer.render import Significance, open_renderer
-from exgs_viewer.scene import exgs
+from exgs_viewer.scene import exgs, sog_write
 from exgs_viewer.scene.cloud import GaussianCloud
 from exgs_viewer.scene.views import extent, scoring_views
 from exgs_viewer.settings import CompressionSettings, RenderSettings, Report, quiet
@@ -63,13 +65,15 @@ def compile_merging() -> None:
 
 
 def compile_coding() -> None:
-    """The compact codec, there and back."""
+    """The compact codec, there and back, and what a .sog looks colours up in."""
     cloud = _some(2000, 1)
     for degree in (0, 1):
         settings = CompressionSettings(sh_degree=degree)
         part = cloud.with_sh_degree(degree)
         exgs.stored(part, settings)
         exgs.decode(exgs.encode(part, settings=settings), "what was just encoded")
+    with tempfile.TemporaryDirectory() as folder:
+        sog_write.write(Path(folder) / "some.sog", cloud)
 
 
 PARTS = (compile_drawing, compile_merging, compile_coding)

@@ -12,13 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("nbi", "1.nbc")
 
 
-def test_nothing_is_left_to_compile_when_a_scene_is_opened_and_compressed():
+def test_nothing_is_left_to_compile_when_a_scene_is_opened_compressed_and_exported(tmp_path):
     script = """
-import sys
+import pathlib, sys
 from numba.core.dispatcher import Dispatcher
 from exgs_viewer import kernels, pipeline
 from exgs_viewer.render import open_renderer
-from exgs_viewer.scene import exgs
+from exgs_viewer.scene import exgs, sog_write
 from exgs_viewer.scene.views import scoring_views
 from exgs_viewer.settings import PRESETS, RenderSettings
 from tests.conftest import random_cloud
@@ -39,10 +39,13 @@ for degree in (0, 3):
         small = pipeline.compress(cloud, settings, renderer, cameras)
         again, _ = exgs.decode(exgs.encode(small.cloud, settings=small.settings), "x")
         renderer.render(again, cameras[0], (96, 64), RenderSettings())
+    sog_write.write(pathlib.Path(sys.argv[1]) / "small.sog", cloud)
 assert len(before) > 30, len(before)
 print(sorted(name for name, _ in compiled() - before))
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 

@@ -355,7 +355,7 @@ class Engine:
             self._sizes.estimate(self._view.compression)
 
     def _take_tuned(self, tuned: tuple[Source, Reduced]) -> None:
-        """The filter takes a kilobyte of the file."""
+        """The filter takes some kilobytes of the file."""
         self._reducer.take_tuned(tuned)
         if self.ready and self._view and tuned[1].fitted:
             self._sizes.encode(self._compressed(self._view))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from exgs_viewer import __version__
 from exgs_viewer.compress import merge, rounding, scores
+from exgs_viewer.compress.amplify import networks_in_use
 from exgs_viewer.compress.cache import key_of, recall, remember
 from exgs_viewer.compress.rounding import COARSEST, FINEST, UNMOVED, Gaps, left_open, settled
 from exgs_viewer.scene import compact, exgs, exgs_header, paper
@@ -240,6 +241,8 @@ def cached_size(
 ) -> int:
     """Bytes of a finished file, which `measure` finds by compressing: remembered, since that takes long."""
     versions = (__version__, VERSION, scores.VERSION, merge.VERSION, rounding.VERSION, exgs_header.VERSION)
+    if settings.amplify == "adaptive":
+        versions += (networks_in_use(),)
     key = key_of(cloud, cameras, scores.SCORING_SIZE, f"{versions} {settings}", settings.sh_degree)
     remembered = recall("sizes", key, 1)
     if remembered is None:

@@ -113,15 +113,6 @@ def blend(first: Camera, second: Camera, share: float) -> Camera:
     )
 
 
-def path_through(cameras: Sequence[Camera], steps: int) -> list[Camera]:
-    """`steps` cameras evenly along the way through all `cameras` (at least one), ends included."""
-    if len(cameras) == 1 or steps == 1:
-        return [cameras[0]] * steps
-    places = [i * (len(cameras) - 1) / (steps - 1) for i in range(steps)]
-    starts = [min(int(place), len(cameras) - 2) for place in places]
-    return [blend(cameras[i], cameras[i + 1], place - i) for place, i in zip(places, starts, strict=True)]
-
-
 def ahead(camera: Camera, away: float) -> Vector:
     """The point `away` world units in front of a camera, in the middle of its picture."""
     return tuple(place + away * axis for place, axis in zip(camera.position, camera.forward, strict=True))

@@ -158,7 +158,7 @@ def test_where_the_slider_has_rested_nothing_is_finished_again():
     assert unfinished(model, 100_000, 1) == 0.1, "of another degree nothing is known"
 
 
-def test_a_finished_size_is_measured_once_for_a_scene_and_its_settings():
+def test_a_finished_size_is_measured_once_for_a_scene_and_its_settings(monkeypatch):
     cloud, other, calls = random_cloud(50, seed=1), random_cloud(50, seed=2), []
 
     def size(cloud, settings, cameras=()):
@@ -168,6 +168,11 @@ def test_a_finished_size_is_measured_once_for_a_scene_and_its_settings():
     assert size(random_cloud(50, seed=1), WINDOW) == 1001, "content counts"
     assert size(cloud, replace(WINDOW, keep=0.2)) == 1002 and size(other, WINDOW) == 1003
     assert size(cloud, WINDOW, (look_at((0, 0, -3), (0, 0, 0), (0, -1, 0)),)) == 1004
+    with monkeypatch.context() as patch:
+        patch.setattr("exgs_viewer.compress.codec.networks_in_use", lambda: "others")
+        assert size(cloud, WINDOW) == 1005
+        assert size(cloud, replace(WINDOW, amplify="constant")) == 1006
+    assert (size(cloud, WINDOW), size(cloud, replace(WINDOW, amplify="constant"))) == (1001, 1006)
 
 
 def test_a_size_that_was_not_found_is_not_remembered():

@@ -20,7 +20,6 @@ from exgs_viewer.scene.camera import (
     look,
     look_at,
     orbit,
-    path_through,
     read_cameras,
     write_cameras,
 )
@@ -124,16 +123,6 @@ def test_what_lies_ahead_is_in_the_middle_of_the_picture(camera):
     target = look_at((2.0, -1.0, 3.0), (0.0, 0.0, 0.0), UP)
     assert ahead(target, distance(target, (0.0, 0.0, 0.0))) == pytest.approx((0.0, 0.0, 0.0), abs=1e-5)
     assert ahead(camera, 2.5) == pytest.approx(fly(camera, 0, 0, 2.5).position, abs=1e-5)
-
-
-def test_a_path_goes_through_its_cameras_in_even_steps(camera):
-    others = [camera, fly(camera, 1, 0, 0), fly(camera, 1, 0, 4)]
-    path = path_through(others, 5)
-    assert len(path) == 5
-    for step, wanted in ((0, others[0]), (2, others[1]), (4, others[2])):
-        assert path[step].position == pytest.approx(wanted.position, abs=1e-5)
-    assert path[1].position == pytest.approx(blend(others[0], others[1], 0.5).position, abs=1e-5)
-    assert path_through([camera], 3) == [camera] * 3 and path_through(others, 1) == [camera]
 
 
 def test_blending_goes_the_short_way_round(camera):
