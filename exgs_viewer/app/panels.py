@@ -143,6 +143,7 @@ class Panels:
         with self._lines():
             self._size_row()
             self._size_lines = [self._small(""), self._small("")]
+        dpg.add_spacer(height=0)
         with dpg.group(horizontal=True):
             self._save = dpg.add_button(label="Save .exgs…", width=half, callback=lambda: self._do.ask_save())
             dpg.bind_item_theme(self._save, self._main)

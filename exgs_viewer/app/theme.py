@@ -129,7 +129,8 @@ def flat_window(padding: tuple[int, int] = (0, 0), back: tuple[int, ...] = BACK)
 
 
 def spaced(between: int) -> int | str:
-    """A theme that only sets the space between lines."""
+    """A theme that only sets the space between lines, those of tables included."""
     with dpg.theme() as theme, dpg.theme_component(dpg.mvAll):
         dpg.add_theme_style(dpg.mvStyleVar_ItemSpacing, 8, between)
+        dpg.add_theme_style(dpg.mvStyleVar_CellPadding, 4, between / 2)
     return theme

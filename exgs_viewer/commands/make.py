@@ -43,7 +43,7 @@ class Compress:
     """paper: UGC as published, default: ours without any training, best: ours with a short fit; flags change it."""
     compression: OmitArgPrefixes[CompressionFlags] = field(default_factory=CompressionFlags)
     bytes: ByteCount | None = None
-    """Instead of --keep: as many Gaussians as fit into a file of this size, which takes three or four times as long."""
+    """Instead of --keep: as many Gaussians as fit into a file of this size, which takes about three times as long."""
     scene_filter: FlagCreatePairsOff[bool] = False
     """Also fit a filter to the pictures of the compressed scene, 5 kB in the file, for `--restore scene`."""
     backend: Backend = "auto"
