@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import types
@@ -341,6 +342,13 @@ def test_a_file_of_a_given_size_is_filled_and_no_larger(capsys, tmp_path, scene,
     values = told(capsys, "compress", scene, "-o", out, "--bytes", "6kB", *words)
     assert 5880 < values["bytes_out"] == out.stat().st_size <= 6000
     assert len(open_scene(out).cloud) == values["gaussians_out"] < values["gaussians_in"]
+
+
+@pytest.mark.parametrize("words", [(), ("--scene-filter",)])
+def test_a_size_that_holds_nothing_is_told_as_it_was_asked_for(capsys, tmp_path, scene, words):
+    error = mistake(capsys, "compress", scene, "-o", tmp_path / "x.exgs", "--bytes", "300", *words)
+    assert re.fullmatch(r"exgs: 300 bytes are too few: 1 of 600 Gaussians take [\d,]+; allow more\.\n", error)
+    assert not (tmp_path / "x.exgs").exists()
 
 
 @pytest.mark.parametrize("size", ["0", "-5MB", "much", "5TB", "1e6"])

@@ -83,7 +83,8 @@ def compressed(
     from exgs_viewer.scene.views import scoring_views
 
     def size(stage: Stage) -> int:
-        return len(exgs.encode(stage.cloud, exgs.metadata(scene, stage.settings), settings=stage.settings))
+        extra = scene_filter.most_bytes() if with_filter else 0
+        return extra + len(exgs.encode(stage.cloud, exgs.metadata(scene, stage.settings), settings=stage.settings))
 
     with timed(seconds, "compress"), progress() as report:
         report(0.0, "Choosing views to judge the scene from")
@@ -93,9 +94,8 @@ def compressed(
         if limit is None:
             last = pipeline.compress(cloud, settings, renderer, views, report, uncut)
         else:
-            room = limit - scene_filter.most_bytes() if with_filter else limit
             compressor = pipeline.prepare_compressor(cloud, settings, renderer, views, part(report, 0.0, 0.3), uncut)
-            last = pipeline.compress_within(room, size, compressor, settings.keep, part(report, 0.3, 0.7))
+            last = pipeline.compress_within(limit, size, compressor, settings.keep, part(report, 0.3, 0.7))
     if uncut is None:
         return last, None
     with timed(seconds, "filter"), progress() as report:

@@ -38,9 +38,9 @@ def fill(limit: int, total: int, start: int, attempt: Attempt[T], report: Report
     sizes: dict[int, int] = {}
     best, fitting, count = None, 0, min(max(start, 1), total)
     for number in range(MOST):
-        best_now, sizes[count] = attempt(count, partial(_tell, report, 0.5**number))
+        made, sizes[count] = attempt(count, partial(_tell, report, 0.5**number))
         if fitting < count and sizes[count] <= limit:
-            best, fitting = best_now, count
+            best, fitting = made, count
         too_many = min((count for count in sizes if count > fitting), default=total + 1)
         if best is not None and (sizes[fitting] >= FULL * limit or too_many == fitting + 1):
             return best
