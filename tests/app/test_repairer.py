@@ -442,4 +442,5 @@ def test_what_was_restored_in_flight_is_made_calmer_at_rest(stand, resting, aver
     assert [len(outputs) for outputs in averager.given] == [1, 1, 1]
     stand.rest(replace(moved(resting, 3), held=False))
     assert blue_of(stand.engine.frame) == pytest.approx(0.5)
-    assert [len(outputs) for outputs in averager.given] == [1, 1, 1, 1, 5]
+    *alone, last = [len(outputs) for outputs in averager.given[3:]]
+    assert set(alone) == {1} and last == 5, "a slow machine draws a draft first, so there may be two alone"
